@@ -1,0 +1,42 @@
+VENV ?= .venv
+PYTHON ?= python3
+PROFILE ?=
+READY := $(VENV)/.installed
+SMOKE := .smoke
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help repro test lint smoke ui wire
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
+	@echo "every target honours VENV=path (now $(VENV))"
+
+$(READY): requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+repro: $(READY)  ## run what has changed, from images to the comparison; PROFILE=profiles/full.yaml applies a profile first
+	@python -m stages.wiring $(if $(PROFILE),--profile $(PROFILE))
+	dvc repro
+	@echo && cat reports/benchmark.md && echo "Compare runs: make ui"
+
+test: $(READY)  ## run every test, the whole pipeline on embedded data among them
+	python -m pytest
+
+lint: $(READY)  ## check style and format
+	ruff check .
+	ruff format --check .
+
+smoke: $(READY)  ## the same pipeline on tiny data and models, in a scratch copy (.smoke)
+	@rm -rf $(SMOKE) && mkdir $(SMOKE)
+	@git ls-files -z --cached --others --exclude-standard | tar -c --null -T - -f - | tar -x -C $(SMOKE) -f -
+	@cd $(SMOKE) && rm -f dvc.lock && git init -q && unset MLFLOW_TRACKING_URI && \
+	  python -m stages.wiring --profile profiles/smoke.yaml && dvc repro && echo && cat reports/benchmark.md
+
+ui: $(READY)  ## open the MLflow UI on http://127.0.0.1:5000
+	mlflow ui --host 127.0.0.1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+
+wire: $(READY)  ## rewrite dvc.yaml's lists after adding or removing a teacher, a source or a seed
+	python -m stages.wiring

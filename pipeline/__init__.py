@@ -1,0 +1,1 @@
+"""The library: functions on values. What is on disk, and where, is the business of stages/."""

@@ -1,0 +1,25 @@
+"""The device and the conditions under which the same commit gives the same bits."""
+
+import os
+
+import torch
+
+from pipeline.errors import PipelineError
+from pipeline.params import Compute
+
+
+def device(compute: Compute) -> torch.device:
+    """The device that params ask for, with deterministic algorithms on and the thread count pinned."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a third of a small model's step, for no bit of result
+    torch.set_num_threads(compute.threads)
+    name = compute.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise PipelineError(f"`compute.device` is {name}, which this machine can't use: {reason}") from None
+    return torch.device(name)

@@ -1,0 +1,21 @@
+"""The one error that a user can cause, and how a command ends on it."""
+
+import sys
+from collections.abc import Callable
+
+
+class PipelineError(Exception):
+    """Something outside the code is wrong. The message is a sentence: what, where, and what would be right."""
+
+
+def run(command: Callable[..., None]) -> None:
+    """Call `command` with the command line's words; a PipelineError becomes a sentence on stderr and exit status 1."""
+    try:
+        command(*sys.argv[1:])
+    except PipelineError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        sys.exit(f"error: The operating system refused: {error.strerror or error}{where}.")
+    except KeyboardInterrupt:
+        sys.exit("error: Interrupted; nothing half-written was kept.")

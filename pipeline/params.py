@@ -1,0 +1,194 @@
+"""params.yaml as typed values. The only reader of that file: a value that gets past this module is usable.
+
+`python -m pipeline.params` checks the file and prints nothing when all is well.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline import errors, paths
+from pipeline.errors import PipelineError
+
+STUDENT_ARMS = ("baseline", "single", "ensemble")  # a student's name is ARM-SEED
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+TeacherName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+
+
+def _distinct(values: list) -> list:
+    if len(set(values)) != len(values):
+        raise ValueError("has the same entry twice")
+    return values
+
+
+class Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Data(Block):
+    source: Literal["fashion_mnist", "digits", "image_folder"]
+    path: Annotated[str, Field(min_length=1)]
+    image_size: Annotated[int, Field(ge=8, le=1024)]
+    val_fraction: Fraction
+    test_fraction: Fraction
+    train_samples: Count | None
+
+
+class Views(Block):
+    count: Count
+    shift: Annotated[int, Field(ge=0, le=64)]
+    flip: bool
+    erase: Probability
+
+
+class Compute(Block):
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    threads: Annotated[int, Field(ge=1, le=1024)]
+
+
+class Architecture(Block):
+    """A timm model by name; see pipeline.models.build."""
+
+    model: Annotated[str, Field(min_length=1)]
+    kwargs: dict[str, Any] = {}
+    stem_stride: Annotated[int, Field(ge=1, le=4)] | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Training(Block):
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: Positive
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Model(Architecture, Training):
+    """An architecture and how it is trained."""
+
+
+class Student(Model):
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Ensemble(Block):
+    folds: Annotated[int, Field(ge=2, le=100)]
+    select: Literal["auto", "simple", "weighted"]
+
+
+class Distill(Block):
+    sources: Annotated[list[Literal["single", "ensemble"]], Field(min_length=1), AfterValidator(_distinct)]
+    alpha: Probability
+    temperature: Annotated[float, Field(gt=0, le=1000)]
+
+
+class Benchmark(Block):
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    calls: dict[Count, Count]
+    warmup: Count
+    bootstrap: Annotated[int, Field(ge=100, le=10_000_000)]
+
+    @model_validator(mode="after")
+    def _needs_the_two_batches_of_the_table(self) -> "Benchmark":
+        if missing := {1, 128} - set(self.calls):
+            raise ValueError(f"`calls` needs an entry for batch {sorted(missing)[0]}, which the table shows")
+        return self
+
+
+class Tracking(Block):
+    experiment: Annotated[str, Field(min_length=1, max_length=200)]
+    strict: bool
+
+
+class Params(Block):
+    seed: Seed
+    data: Data
+    views: Views
+    compute: Compute
+    teachers: Annotated[dict[TeacherName, Model], Field(min_length=1)]
+    ensemble: Ensemble
+    student: Student
+    distill: Distill
+    benchmark: Benchmark
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> "Params":
+        if taken := sorted(set(self.teachers) & set(STUDENT_ARMS)):
+            raise ValueError(f"`teachers.{taken[0]}` has the name of a kind of student; choose another name")
+        return self
+
+    def teacher(self, name: str) -> Model:
+        if name not in self.teachers:
+            raise PipelineError(f"{paths.PARAMS} has no `teachers.{name}`; it has {', '.join(self.teachers)}.")
+        return self.teachers[name]
+
+    def student_arms(self) -> dict[str, list[str]]:
+        """Each arm's models, one a seed: the control arm `baseline`, then the sources of distillation."""
+        return {arm: [f"{arm}-{seed}" for seed in self.student.seeds] for arm in ("baseline", *self.distill.sources)}
+
+    def models(self) -> list[str]:
+        """The name of every model that is trained."""
+        return [*self.teachers, *(model for models in self.student_arms().values() for model in models)]
+
+
+def load(path: Path = paths.PARAMS) -> Params:
+    """Read and validate the file; every mistake in it is a sentence of one PipelineError."""
+    try:
+        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing; `git checkout {path}` brings the default back.") from None
+    except UnicodeDecodeError:
+        raise PipelineError(f"{path} is not UTF-8 text.") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise PipelineError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}.") from None
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as invalid:
+        sentences = [_sentence(error) for error in invalid.errors()]
+        raise PipelineError("\n       ".join(f"{path}: {sentence}" for sentence in sentences)) from None
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    keys = [str(part) for part in error["loc"] if part != "[key]"]
+    key = ".".join(keys) or "the file"
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(keys[:-1])
+        close = difflib.get_close_matches(keys[-1], known, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}."
+        return f"`{key}` is not a setting; {hint}"
+    if error["type"] == "missing":
+        return f"`{key}` is missing."
+    if error["type"] == "value_error":
+        message = str(error["ctx"]["error"])
+        return f"`{key}` {message}." if keys else f"{message}."
+    if error["type"] in ("model_type", "dict_type"):
+        return f"`{key}` must be a block of `key: value` lines."
+    message = error["msg"].removeprefix("Input ").removeprefix("should ")
+    value = repr(error["input"])
+    value = value if len(value) <= 60 else value[:57] + "..."
+    return f"`{key}` should {message}; it is {value}."
+
+
+def _known_keys(parents: list[str]) -> list[str]:
+    block: Any = Params
+    for parent in parents:
+        block = Model if block is Params and parent == "teachers" else block
+        if parent in getattr(block, "model_fields", {}) and block is not Model:
+            block = block.model_fields[parent].annotation
+    return sorted(block.model_fields)
+
+
+if __name__ == "__main__":
+    errors.run(lambda: load() and None)

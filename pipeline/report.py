@@ -1,0 +1,123 @@
+"""The comparison as people read it: Markdown tables and figures."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from pipeline import files
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
+COLOURS = {"teacher": "#7f7f7f", "ensemble": "#1f77b4", "student": "#d62728"}
+MARKERS = {"teacher": "s", "ensemble": "D", "student": "o"}
+TITLES = {
+    "simple": "simple ensemble",
+    "weighted": "weighted ensemble",
+    "baseline": "student alone",
+    "single": "student from the single teacher",
+    "ensemble": "student from the ensemble",
+}
+
+
+def title(row: pd.Series) -> str:
+    return f"teacher {row['method']}" if row["kind"] == "teacher" else TITLES[row["method"]]
+
+
+def markdown(rows: pd.DataFrame, samples: int) -> str:
+    """Two tables, what each method is worth and what it costs, aligned so that they read as plain text too."""
+    worth = pd.DataFrame(
+        {
+            "method": [title(row) for _, row in rows.iterrows()],
+            "accuracy % [95 %]": [_interval(row, "accuracy", sign="") for _, row in rows.iterrows()],
+            "± seeds": ["" if np.isnan(value) else f"{100 * value:.2f}" for value in rows["accuracy_std"]],
+            "over best teacher": [_interval(row, "gain_over_teacher") for _, row in rows.iterrows()],
+            "over student alone": [_interval(row, "gain_over_alone") for _, row in rows.iterrows()],
+            "NLL": [f"{value:.3f}" for value in rows["nll"]],
+            "ECE %": [f"{100 * value:.1f}" for value in rows["ece"]],
+        }
+    )
+    cost = pd.DataFrame(
+        {
+            "method": worth["method"],
+            "parameters": [f"{value / 1e6:.2f} M" for value in rows["parameters"]],
+            "size": [f"{value / 1e6:.2f} MB" for value in rows["size_bytes"]],
+            "smaller": [f"{value:.1f} x" for value in rows["compression"]],
+            "p50 ms": [f"{value:.3f}" for value in rows["p50_ms"]],
+            "p95 ms": [f"{value:.3f}" for value in rows["p95_ms"]],
+            "images/s": [f"{value:,.0f}" for value in rows["images_per_second"]],
+            "faster": [f"{value:.1f} x" for value in rows["speed_up"]],
+        }
+    )
+    tables = [frame.to_markdown(index=False, disable_numparse=True) for frame in (worth, cost)]
+    seeds = int(rows["seeds"].max())
+    return (
+        f"Accuracy on {samples:,} test images; students: mean over {seeds} seeds and its spread. "
+        f"Brackets: 95 % bootstrap intervals over test images, paired for gains.\n\n{tables[0]}\n\n"
+        f"One image at a time in ONNX Runtime on the CPU (p50, p95), throughput at the largest batch; "
+        f"smaller and faster: against the ensemble that teaches.\n\n{tables[1]}\n"
+    )
+
+
+def _interval(row: pd.Series, column: str, sign: str = "+") -> str:
+    value, low, high = (100 * row[name] for name in (column, f"{column}_low", f"{column}_high"))
+    return f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
+
+
+def trade_off(rows: pd.DataFrame, path: Path) -> None:
+    """Accuracy with its interval against batch-1 latency: up and to the left is better."""
+    figure, axes = plt.subplots(figsize=(7, 4.6), layout="constrained")
+    for number, (_, row) in enumerate(rows.iterrows(), start=1):
+        accuracy = 100 * row["accuracy"]
+        error = [[accuracy - 100 * row["accuracy_low"]], [100 * row["accuracy_high"] - accuracy]]
+        axes.errorbar(
+            row["p50_ms"], accuracy, error, marker=MARKERS[row["kind"]], color=COLOURS[row["kind"]], capsize=2,
+            markersize=11, linewidth=1, label=f"{number}  {title(row)}",
+        )  # fmt: skip
+        axes.annotate(str(number), (row["p50_ms"], accuracy), ha="center", va="center", color="white", fontsize=7)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    axes.set_xlabel("latency of one image, ms (p50, log scale)")
+    axes.set_ylabel("test accuracy, % (95 % interval)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, handlelength=1)
+    _save(figure, path)
+
+
+def reliability(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Accuracy against confidence; a calibrated model lies on the diagonal. curves: pipeline.metrics.reliability."""
+    figure, axes = plt.subplots(figsize=(5.2, 5), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle="--", linewidth=1)
+    for name, rows in curves.items():
+        confidence, accuracy = ([row[key] for row in rows] for key in ("confidence", "accuracy"))
+        axes.plot(confidence, accuracy, marker=".", linewidth=1.2, label=name)
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="upper left")
+    _save(figure, path)
+
+
+def confusion(counts: np.ndarray, classes: list[str], heading: str, path: Path) -> None:
+    """Counts as text, shares of the row's class as shade."""
+    side = max(4.5, 0.55 * len(classes) + 1.5)
+    figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
+    axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    if len(classes) <= 20:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                dark = count > counts[row].sum() / 2
+                axes.text(column, row, count, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    axes.set(xlabel="predicted", ylabel="label", title=heading)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
+    plt.close(figure)

@@ -1,0 +1,46 @@
+"""Train fits, val chooses, test is read once: how samples come to one of them."""
+
+import numpy as np
+
+from pipeline.errors import PipelineError
+from pipeline.params import Data
+from pipeline.randomness import derive
+from pipeline.sources import Source
+
+
+def split(source: Source, data: Data, seed: int) -> dict[str, np.ndarray]:
+    """Stratified, seeded sample positions of train, val and test, disjoint and each in ascending order."""
+    pool = np.flatnonzero(source.fixed == "")
+    fixed = {name: np.flatnonzero(source.fixed == name) for name in ("val", "test")}
+    test, pool = (fixed["test"], pool) if len(fixed["test"]) else _take(source, pool, data.test_fraction, seed, "test")
+    val, train = (fixed["val"], pool) if len(fixed["val"]) else _take(source, pool, data.val_fraction, seed, "val")
+    if data.train_samples is not None and data.train_samples < len(train):
+        train, _ = _take(source, train, data.train_samples, seed, "train_samples")
+    return {"train": train, "val": val, "test": test}
+
+
+def _take(source: Source, pool: np.ndarray, size: float, seed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:
+    """A stratified part of `pool` of that fraction (or, for an int, that count), and the rest."""
+    from sklearn.model_selection import train_test_split
+
+    try:
+        rest, part = train_test_split(
+            pool, test_size=size, stratify=source.labels[pool], random_state=derive(seed, "split", purpose)
+        )
+    except ValueError as error:
+        key = purpose if purpose == "train_samples" else f"{purpose}_fraction"
+        raise PipelineError(
+            f"`data.{key}` {size} can't be taken from {len(pool)} images of {len(source.classes)} classes: {error}"
+        ) from None
+    return np.sort(part), np.sort(rest)
+
+
+def duplicates(source: Source, splits: dict[str, np.ndarray]) -> dict[str, int]:
+    """How many images of the later split are, pixel for pixel, also in the earlier one."""
+    seen = {name: [image.tobytes() for image in source.images[ids]] for name, ids in splits.items()}
+    pairs = (("train", "val"), ("train", "test"), ("val", "test"))
+    found = {}
+    for earlier, later in pairs:
+        known = set(seen[earlier])
+        found[f"{later}_in_{earlier}"] = sum(image in known for image in seen[later])
+    return found

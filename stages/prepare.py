@@ -1,0 +1,27 @@
+"""Resolve the source of images, split it, and write memory-mappable arrays."""
+
+from pipeline import data, errors, files, params, paths, sources, splits, tracking
+
+
+def main() -> None:
+    record = tracking.Record("prepare")
+    settings = params.load()
+    source = sources.load(settings.data, paths.RAW)
+    positions = splits.split(source, settings.data, settings.seed)
+    data.save(source.images, source.labels, source.classes, positions, paths.PREPARED)
+    counts = {f"{name}_samples": len(ids) for name, ids in positions.items()}
+    report = {**counts, "classes": len(source.classes), **splits.duplicates(source, positions)}
+    files.write_json(paths.DATA_REPORT, report)
+    print(", ".join(f"{name} {value}" for name, value in report.items()))
+    tracking.log(
+        record,
+        paths.record("prepare"),
+        settings.tracking,
+        params={"seed": settings.seed, "data": settings.data},
+        metrics=report,
+        artifacts=[paths.DATA_REPORT, paths.PREPARED / "dataset.json"],
+    )
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,38 @@
+"""Train one teacher with the labels alone: `python -m stages.train_teacher NAME`."""
+
+import torch
+
+from pipeline import compute, data, errors, models, objectives, params, paths, tracking, training
+from pipeline.randomness import derive
+from stages import trained
+
+
+def main(name: str) -> None:
+    record = tracking.Record("train_teacher", name)
+    settings = params.load()
+    device = compute.device(settings.compute)
+    teacher = settings.teacher(name)
+    info = data.open_info(paths.PREPARED)
+    train, val = (data.open_split(paths.PREPARED, split) for split in ("train", "val"))
+    seed = derive(settings.seed, "teacher", name)
+    torch.manual_seed(seed)
+    model = models.build(teacher, info)
+    # Looks of its own and ever new ones: what it labels later is not what it has learned by heart.
+    looks = training.Looks(settings.views, seed, count=None)
+    result = training.fit(
+        model,
+        train,
+        val,
+        teacher,
+        looks,
+        lambda logits, labels, _: objectives.label_loss(logits, labels, teacher.label_smoothing),
+        device=device,
+        seed=seed,
+        name=name,
+    )
+    logged = {"seed": settings.seed, "views": settings.views, "compute": settings.compute, "model": teacher}
+    trained.save(name, model, result, record, settings.tracking, logged)
+
+
+if __name__ == "__main__":
+    errors.run(main)

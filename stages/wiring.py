@@ -1,0 +1,132 @@
+"""Rewrite the lists in dvc.yaml that follow from params.yaml and from the code: `python -m stages.wiring`.
+
+DVC can't fill a list of deps from params, and a stage that gathers must name each file. So after a teacher, a source or
+a seed was added or removed, or an import has changed, this writes the lists anew. `--profile FILE` first writes the
+settings of that file into params.yaml.
+"""
+
+import argparse
+import ast
+import io
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+
+from pipeline import errors, files, params, paths
+from pipeline.errors import PipelineError
+from pipeline.params import Params
+
+CODE = ("pipeline", "stages")
+NULL = "tag:yaml.org,2002:null"
+REPLACED_WHOLE = {"teachers", "kwargs", "calls"}  # a profile's block of that name replaces the old one
+
+
+def main(*words: str) -> None:
+    parser = argparse.ArgumentParser(prog="python -m stages.wiring", description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="settings to write into params.yaml first")
+    profile = parser.parse_args(words).profile
+    if profile:
+        if not profile.is_file():
+            raise PipelineError(f"{profile} is no file; the profiles are in profiles/.")
+        _write_if_valid(merge(_read(paths.PARAMS), _read(profile)))
+    settings = params.load()
+    document = wire(_read(paths.DVC_YAML), settings)
+    files.write_text(paths.DVC_YAML, _dump(document))
+    print(f"{paths.DVC_YAML}: {len(settings.teachers)} teachers, {len(settings.models())} models")
+
+
+def wire(document: dict[str, Any], settings: Params) -> dict[str, Any]:
+    """dvc.yaml with the code of each stage and the files that it gathers as deps; every other dep stays as it is."""
+    gathered = gathers(settings)
+    patterns = gathers(None)
+    for name, stage in document["stages"].items():
+        kept = [dep for dep in stage["deps"] if not dep.endswith(".py")]
+        kept = [dep for dep in kept if not any(Path(dep).match(pattern) for pattern in patterns.get(name, []))]
+        stage["deps"] = CommentedSeq([*code(f"stages/{name}.py"), *kept, *gathered.get(name, [])])
+    document["stages"]["export"]["matrix"]["model"] = CommentedSeq(settings.models())
+    return document
+
+
+def gathers(settings: Params | None) -> dict[str, list[str]]:
+    """The files that stages gather over teachers and models; without settings, patterns for the files of any."""
+    teachers = list(settings.teachers) if settings else ["*"]
+    models = settings.models() if settings else ["*"]
+    records = paths.records(teachers, settings.student_arms()) if settings else [paths.record("*")]
+    weights = [paths.weights(name) for name in teachers]
+
+    def cached(*names: str) -> list[Path]:
+        return [paths.logits(teacher) / name for teacher in teachers for name in names]
+
+    found = {
+        "fit_ensemble": [*weights, *cached("manifest.json", "train.npy", "val.npy")],
+        "benchmark": [
+            *weights,
+            *cached("manifest.json", "test.npy"),
+            *[paths.onnx(name) for name in models],
+            *[paths.model_metrics(name) for name in models],
+        ],
+        "publish": records,
+    }
+    return {stage: [path.as_posix() for path in deps] for stage, deps in found.items()}
+
+
+def code(module: str) -> list[str]:
+    """The first-party files that a module needs, itself included, found by following its imports."""
+    found, waiting = set(), [module]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += _imports(Path(path))
+    return sorted(found)
+
+
+def _imports(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    modules = [name.replace(".", "/") + ".py" for name in names if name.split(".")[0] in CODE]
+    return [module for module in modules if Path(module).is_file()]
+
+
+def merge(base: dict[str, Any], profile: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the profile's values; comments of `base` stay."""
+    for key, value in profile.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict) and key not in REPLACED_WHOLE:
+            merge(base[key], value)
+        else:
+            base[key] = value
+    return base
+
+
+def _write_if_valid(document: dict[str, Any]) -> None:
+    with files.replacing(paths.PARAMS) as temporary:
+        temporary.write_text(_dump(document), encoding="utf-8")
+        params.load(temporary)
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.width = 120
+    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(NULL, "null"))
+    return yaml
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return _yaml().load(path.read_text(encoding="utf-8"))
+
+
+def _dump(document: dict[str, Any]) -> str:
+    text = io.StringIO()
+    _yaml().dump(document, text)
+    return text.getvalue()
+
+
+if __name__ == "__main__":
+    errors.run(main)
