@@ -11,7 +11,7 @@ from pipeline.params import Compute
 def device(compute: Compute) -> torch.device:
     """The device that params ask for, with deterministic algorithms on and the thread count pinned."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms(True), which takes a second to import
     torch.utils.deterministic.fill_uninitialized_memory = False  # a third of a small model's step, for no bit of result
     torch.set_num_threads(compute.threads)
     name = compute.device

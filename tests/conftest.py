@@ -1,0 +1,50 @@
+"""A scratch copy of the checkout, and one run of the whole pipeline on digits that several tests look at."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess:
+    """Run a command of the venv in `cwd`, tracking in its own SQLite."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_", "GIT_"))}
+    return subprocess.run(words, cwd=cwd, env=environment | {"PATH": path}, capture_output=True, text=True)
+
+
+def copy_checkout(target: Path) -> Path:
+    """What git tracks or would track, as a repository of its own."""
+    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=CHECKOUT).stdout
+    for name in filter(None, listed.split("\0")):
+        if (CHECKOUT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CHECKOUT / name, target / name)
+    (target / "dvc.lock").unlink(missing_ok=True)
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
+    for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "copy")):
+        assert run(*git, *words, cwd=target).returncode == 0
+    return target
+
+
+def repro(root: Path) -> list[str]:
+    """`dvc repro`; the stages that ran, in order."""
+    result = run("dvc", "repro", cwd=root)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    lines = [line for line in result.stdout.splitlines() if line.startswith("Running stage")]
+    return [line.split("'")[1] for line in lines]
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a copy in which `dvc repro` has run every stage of the smoke profile."""
+    root = copy_checkout(tmp_path_factory.mktemp("digits"))
+    wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/smoke.yaml", cwd=root)
+    assert wired.returncode == 0, wired.stderr
+    repro(root)
+    return root

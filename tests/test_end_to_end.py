@@ -1,0 +1,96 @@
+"""The whole pipeline by `dvc repro` on digits. The tests build on each other in the order of the file."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pandas as pd
+
+from tests.conftest import repro, run
+
+
+def replace(root: Path, old: str, new: str) -> None:
+    path = root / "params.yaml"
+    text = path.read_text()
+    assert text.count(old) == 1, f"{old!r} is in params.yaml {text.count(old)} times"
+    path.write_text(text.replace(old, new))
+
+
+def test_the_table_has_a_row_for_every_method_and_no_empty_cell(digits):
+    rows = pd.read_csv(digits / "reports/benchmark.csv").set_index("method")
+    assert list(rows.index) == ["resnet", "efficientnet", "simple", "weighted", "baseline", "single", "ensemble"]
+    assert rows.drop(columns="accuracy_std").notna().all(axis=None)
+    assert (rows["accuracy_low"] <= rows["accuracy"]).all() and (rows["accuracy"] <= rows["accuracy_high"]).all()
+    assert (rows["p50_ms"] <= rows["p95_ms"]).all()
+
+
+def test_teachers_learn_more_than_chance(digits):
+    rows = pd.read_csv(digits / "reports/benchmark.csv").set_index("method")
+    assert rows.loc[["resnet", "efficientnet"], "accuracy"].min() > 0.5
+
+
+def test_the_ensemble_has_the_parameters_and_bytes_of_its_members(digits):
+    rows = pd.read_csv(digits / "reports/benchmark.csv").set_index("method")
+    for column in ("parameters", "size_bytes"):
+        assert rows.loc["simple", column] == rows.loc[["resnet", "efficientnet"], column].sum()
+
+
+def test_exported_models_decide_as_torch_does(digits):
+    for path in (digits / "metrics/export").glob("*.json"):
+        assert json.loads(path.read_text())["changed_decisions"] == 0, path.name
+
+
+def test_every_stage_has_one_finished_run_and_the_summary_links_to_it(digits):
+    with sqlite3.connect(digits / "mlflow.db") as store:
+        experiments = dict(store.execute("select name, experiment_id from experiments"))
+        names = store.execute(
+            "select name from runs where experiment_id = ? and status = 'FINISHED'",
+            (experiments["distillation-stages"],),
+        ).fetchall()
+        links = store.execute("select key from tags where key like 'stage.%'").fetchall()
+    stages = [line.split()[0] for line in run("dvc", "stage", "list", cwd=digits).stdout.splitlines()]
+    assert len(stages) == 16
+    assert {key.removeprefix("stage.") for (key,) in links} == set(stages) - {"publish"}
+    assert len(names) == len(stages) - 1
+
+
+def test_dvc_shows_metrics_and_plots(digits):
+    shown = json.loads(run("dvc", "metrics", "show", "--json", cwd=digits).stdout)
+    assert "metrics/summary.json" in str(shown)
+    assert run("dvc", "plots", "show", cwd=digits).returncode == 0
+
+
+def test_nothing_runs_when_nothing_changed(digits):
+    assert repro(digits) == []
+
+
+def test_a_changed_temperature_runs_distillation_and_what_depends_on_it(digits):
+    replace(digits, "temperature: 4.0", "temperature: 2.0")
+    students = {"distill@single-0", "distill@ensemble-0", "export@single-0", "export@ensemble-0"}
+    assert set(repro(digits)) == students | {"benchmark", "publish"}
+
+
+def test_a_changed_teacher_runs_itself_and_what_depends_on_it(digits):
+    replace(digits, "stem_stride: 1, epochs: 2", "stem_stride: 1, epochs: 3")
+    own = {"train_teacher@efficientnet", "cache_logits@efficientnet", "export@efficientnet"}
+    ran = set(repro(digits))
+    assert ran >= own | {"fit_ensemble", "benchmark", "publish"}
+    assert not {stage for stage in ran if "resnet" in stage or "baseline" in stage or stage == "prepare"}
+
+
+def test_a_reverted_change_is_restored_and_not_run_again(digits):
+    replace(digits, "temperature: 2.0", "temperature: 4.0")
+    replace(digits, "stem_stride: 1, epochs: 3", "stem_stride: 1, epochs: 2")
+    assert repro(digits) == ["publish"]
+
+
+def test_an_experiment_logs_to_the_project_and_not_to_its_scratch_folder(digits):
+    before = _summaries(digits)
+    result = run("dvc", "exp", "run", "--temp", "-S", "distill.alpha=0.5", cwd=digits)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    assert _summaries(digits) == before + 1
+
+
+def _summaries(root: Path) -> int:
+    with sqlite3.connect(root / "mlflow.db") as store:
+        return store.execute("select count(*) from runs where name = 'publish'").fetchone()[0]
