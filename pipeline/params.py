@@ -4,6 +4,7 @@
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,11 +44,16 @@ class Data(Block):
     train_samples: Count | None
 
 
-class Views(Block):
-    count: Count
+class Augmentation(Block):
     shift: Annotated[int, Field(ge=0, le=64)]
     flip: bool
     erase: Probability
+
+
+class Views(Augmentation):
+    """Augmentation, and how many looks of it are cached."""
+
+    count: Count
 
 
 class Compute(Block):
@@ -127,6 +133,11 @@ class Params(Block):
             raise ValueError(f"`teachers.{taken[0]}` has the name of a kind of student; choose another name")
         return self
 
+    @property
+    def augmentation(self) -> Augmentation:
+        """The views without their count, for those who see ever new looks."""
+        return Augmentation(**self.views.model_dump(exclude={"count"}))
+
     def teacher(self, name: str) -> Model:
         if name not in self.teachers:
             raise PipelineError(f"{paths.PARAMS} has no `teachers.{name}`; it has {', '.join(self.teachers)}.")
@@ -156,7 +167,9 @@ def load(path: Path = paths.PARAMS) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as invalid:
-        sentences = [_sentence(error) for error in invalid.errors()]
+        mistakes = invalid.errors()
+        misspelt = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]  # explains what is missing
+        sentences = [_sentence(mistake) for mistake in misspelt or mistakes]
         raise PipelineError("\n       ".join(f"{path}: {sentence}" for sentence in sentences)) from None
 
 
@@ -175,7 +188,7 @@ def _sentence(error: dict[str, Any]) -> str:
         return f"`{key}` {message}." if keys else f"{message}."
     if error["type"] in ("model_type", "dict_type"):
         return f"`{key}` must be a block of `key: value` lines."
-    message = error["msg"].removeprefix("Input ").removeprefix("should ")
+    message = re.sub(r"^\w+ should ", "", error["msg"]).replace(" after validation", "")
     value = repr(error["input"])
     value = value if len(value) <= 60 else value[:57] + "..."
     return f"`{key}` should {message}; it is {value}."

@@ -14,7 +14,7 @@ from pipeline import metrics
 from pipeline.data import Split
 from pipeline.errors import PipelineError
 from pipeline.models import Classifier
-from pipeline.params import Training, Views
+from pipeline.params import Augmentation, Training
 from pipeline.randomness import derive
 from pipeline.views import render
 
@@ -28,7 +28,7 @@ Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 class Looks:
     """Which augmented looks training sees: epoch e sees look e modulo `count`, or a fresh one where that is None."""
 
-    spec: Views
+    spec: Augmentation
     seed: int
     count: int | None
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from pipeline.params import Views
+from pipeline.params import Augmentation
 from pipeline.randomness import uniform
 
 
-def render(images: np.ndarray, ids: np.ndarray, view: int, seed: int, spec: Views) -> np.ndarray:
+def render(images: np.ndarray, ids: np.ndarray, view: int, seed: int, spec: Augmentation) -> np.ndarray:
     """One augmented look at each sample: shift with zero padding, horizontal flip, random erasing.
 
     Args:

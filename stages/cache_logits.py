@@ -20,6 +20,7 @@ def main(name: str) -> None:
     logits.save(paths.logits(name), arrays, origin)
     on_train = metrics.scores(arrays["train"][0], train.labels)
     on_val = metrics.scores(arrays["val"][0], val.labels)
+    print(f"{name}: val accuracy {100 * on_val['accuracy']:.2f} %, looks {arrays['train'].shape[0]}")
     tracking.log(
         record,
         paths.record("cache_logits", name),

@@ -18,7 +18,7 @@ def main(name: str) -> None:
     torch.manual_seed(seed)
     model = models.build(teacher, info)
     # Looks of its own and ever new ones: what it labels later is not what it has learned by heart.
-    looks = training.Looks(settings.views, seed, count=None)
+    looks = training.Looks(settings.augmentation, seed, count=None)
     result = training.fit(
         model,
         train,
@@ -30,7 +30,7 @@ def main(name: str) -> None:
         seed=seed,
         name=name,
     )
-    logged = {"seed": settings.seed, "views": settings.views, "compute": settings.compute, "model": teacher}
+    logged = {"seed": settings.seed, "views": settings.augmentation, "compute": settings.compute, "model": teacher}
     trained.save(name, model, result, record, settings.tracking, logged)
 
 

@@ -26,10 +26,15 @@ def copy_checkout(target: Path) -> Path:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(CHECKOUT / name, target / name)
     (target / "dvc.lock").unlink(missing_ok=True)
-    git = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
-    for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "copy")):
-        assert run(*git, *words, cwd=target).returncode == 0
+    for words in ("init -q", "config user.name test", "config user.email test@localhost"):
+        assert run("git", *words.split(), cwd=target).returncode == 0
+    commit(target)
     return target
+
+
+def commit(root: Path) -> None:
+    for words in ("add -A", "commit -qm copy"):
+        assert run("git", *words.split(), cwd=root).returncode == 0
 
 
 def repro(root: Path) -> list[str]:
@@ -47,4 +52,5 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/smoke.yaml", cwd=root)
     assert wired.returncode == 0, wired.stderr
     repro(root)
+    commit(root)
     return root

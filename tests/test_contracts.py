@@ -15,10 +15,15 @@ from tests.conftest import CHECKOUT
 
 STAGES = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"]
 
-LAYERS = ["errors", "paths", "files", "randomness", "params", "compute", "sources", "splits", "data", "views", "objectives", "metrics", "models", "training", "students", "logits", "ensemble", "tracking", "latency", "export", "comparison", "report"]
+LAYERS = [
+    *("errors", "paths", "files", "randomness", "params", "compute", "sources", "splits", "data"),
+    *("views", "objectives", "metrics", "models", "training", "students", "logits"),
+    *("ensemble", "tracking", "latency", "export", "comparison", "report"),
+]
 
 READS = {  # what a method of Params reads
     "teacher": {"teachers.${item.name}"},
+    "augmentation": {"views.shift", "views.flip", "views.erase"},
     "models": {"teachers", "student.seeds", "distill.sources"},
     "student_arms": {"student.seeds", "distill.sources"},
     "model_dump": {"params.yaml"},
