@@ -69,7 +69,7 @@ def _interval(row: pd.Series, column: str, sign: str = "+") -> str:
 
 def trade_off(rows: pd.DataFrame, path: Path) -> None:
     """Accuracy with its interval against batch-1 latency: up and to the left is better."""
-    figure, axes = plt.subplots(figsize=(7, 4.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.4, 6), layout="constrained")
     for number, (_, row) in enumerate(rows.iterrows(), start=1):
         accuracy = 100 * row["accuracy"]
         error = [[accuracy - 100 * row["accuracy_low"]], [100 * row["accuracy_high"] - accuracy]]
@@ -79,12 +79,13 @@ def trade_off(rows: pd.DataFrame, path: Path) -> None:
         )  # fmt: skip
         axes.annotate(str(number), (row["p50_ms"], accuracy), ha="center", va="center", color="white", fontsize=7)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes.set_xlabel("latency of one image, ms (p50, log scale)")
     axes.set_ylabel("test accuracy, % (95 % interval)")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, handlelength=1)
+    figure.legend(fontsize=9, loc="outside lower center", ncols=2, frameon=False, markerscale=0.7, labelspacing=0.6)
     _save(figure, path)
 
 
@@ -97,7 +98,7 @@ def reliability(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
         axes.plot(confidence, accuracy, marker=".", linewidth=1.2, label=name)
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="upper left")
+    axes.legend(fontsize=8, loc="lower right")
     _save(figure, path)
 
 
