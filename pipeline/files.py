@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def open_array(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; `dvc repro` makes it.") from None
-    except (ValueError, EOFError):
+    except (ValueError, EOFError, SyntaxError, TokenError):
         raise PipelineError(f"{path} is cut short or is no .npy file; delete it and run `dvc repro`.") from None
 
 

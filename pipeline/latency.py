@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NoSuchFile
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile
 
 from pipeline.ensemble import Ensemble
 from pipeline.errors import PipelineError
@@ -20,7 +20,7 @@ def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except NoSuchFile:
         raise PipelineError(f"{path} is missing; `dvc repro` makes it.") from None
-    except (Fail, InvalidGraph, InvalidProtobuf) as error:
+    except (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf) as error:
         raise PipelineError(f"{path} is no readable ONNX file ({error}); delete it and run `dvc repro`.") from None
 
 

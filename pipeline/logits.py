@@ -55,7 +55,8 @@ def clean(model: Classifier, split: Split, device: torch.device) -> np.ndarray:
 
 
 def _half(logits: np.ndarray) -> np.ndarray:
-    half = logits.astype(np.float16)
+    with np.errstate(over="ignore"):
+        half = logits.astype(np.float16)
     if not np.isfinite(half).all():
         raise PipelineError("A teacher's logits do not fit into float16; lower its `lr` or its `epochs`.")
     return half

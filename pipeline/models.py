@@ -49,7 +49,7 @@ def build(architecture: Architecture, info: Info) -> Classifier:
             stem.stride = (architecture.stem_stride, architecture.stem_stride)
         model = Classifier(net, architecture, info)
         model.eval()(torch.zeros(2, info.image_size, info.image_size, len(info.mean), dtype=torch.uint8))
-    except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, StopIteration) as error:
+    except Exception as error:  # timm raises whatever its code trips over
         raise PipelineError(
             f"`{architecture.model}` with kwargs {architecture.kwargs} does not work on images of "
             f"{info.image_size} pixels: {type(error).__name__}: {' '.join(str(error).split())[:300]}"

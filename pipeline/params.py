@@ -154,8 +154,20 @@ class Params(Block):
 
 def load(path: Path = paths.PARAMS) -> Params:
     """Read and validate the file; every mistake in it is a sentence of one PipelineError."""
+    raw = read(path, YAML(typ="safe", pure=True))
     try:
-        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return Params.model_validate(raw)
+    except ValidationError as invalid:
+        mistakes = invalid.errors()
+        misspelt = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]  # explains what is missing
+        sentences = [_sentence(mistake) for mistake in misspelt or mistakes]
+        raise PipelineError("\n       ".join(f"{path}: {sentence}" for sentence in sentences)) from None
+
+
+def read(path: Path, yaml: YAML) -> Any:
+    """The file's content by that reader; what is no YAML is a PipelineError."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; `git checkout {path}` brings the default back.") from None
     except UnicodeDecodeError:
@@ -164,13 +176,8 @@ def load(path: Path = paths.PARAMS) -> Params:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise PipelineError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}.") from None
-    try:
-        return Params.model_validate(raw)
-    except ValidationError as invalid:
-        mistakes = invalid.errors()
-        misspelt = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]  # explains what is missing
-        sentences = [_sentence(mistake) for mistake in misspelt or mistakes]
-        raise PipelineError("\n       ".join(f"{path}: {sentence}" for sentence in sentences)) from None
+    except (ValueError, TypeError, RecursionError) as error:  # of a date or a number that is none, or a monstrous key
+        raise PipelineError(f"{path}: not valid YAML: {error}.") from None
 
 
 def _sentence(error: dict[str, Any]) -> str:

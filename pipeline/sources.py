@@ -2,10 +2,11 @@
 
 import gzip
 import hashlib
+import http.client
 import shutil
 import subprocess
-import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ def _read_fashion(folder: Path) -> dict[str, bytes]:
                 content = file.read(LARGEST_FILE)
         except FileNotFoundError:
             raise PipelineError(f"{path} is missing; delete the folder {folder} to fetch the data again.") from None
-        except (EOFError, OSError):
+        except (EOFError, OSError, zlib.error):
             content = b""
         if hashlib.sha256(content).hexdigest() != digest:
             raise PipelineError(f"{path} is cut short or corrupt (its checksum differs); delete it with its folder.")
@@ -109,7 +110,7 @@ def _fetch_fashion(folder: Path) -> dict[str, bytes]:
             try:
                 found = fetch(scratch)
                 contents = _read_fashion(found)
-            except (PipelineError, OSError, subprocess.SubprocessError) as error:
+            except (PipelineError, OSError, http.client.HTTPException, subprocess.SubprocessError) as error:
                 tried.append(f"{place} ({_reason(error)})")
                 continue
             for file in FASHION_MNIST:
@@ -157,7 +158,7 @@ def _from_mirrors(scratch: Path) -> Path:
                 with urllib.request.urlopen(mirror + name, timeout=20) as answer:
                     (scratch / name).write_bytes(answer.read(LARGEST_FILE))
                 break
-            except urllib.error.URLError:
+            except (OSError, http.client.HTTPException):
                 if attempt == len(FashionMNIST.mirrors):
                     raise
     return scratch
@@ -208,12 +209,16 @@ def _image_folder(folder: Path, size: int) -> Source:
 
 
 def _image_paths(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob("*/**/*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    found = (path for path in root.glob("*/**/*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts))
 
 
 def _decode(path: Path, size: int) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (size, size)))
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):  # which `convert` would clip at 255
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return np.asarray(ImageOps.fit(upright.convert("RGB"), (size, size)))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise PipelineError(f"{path} can't be read as an image ({error}); mend it or take it out.") from None

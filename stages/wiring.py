@@ -107,7 +107,10 @@ def merge(base: dict[str, Any], profile: dict[str, Any]) -> dict[str, Any]:
 def _write_if_valid(document: dict[str, Any]) -> None:
     with files.replacing(paths.PARAMS) as temporary:
         temporary.write_text(_dump(document), encoding="utf-8")
-        params.load(temporary)
+        try:
+            params.load(temporary)
+        except PipelineError as error:
+            raise PipelineError(str(error).replace(str(temporary), str(paths.PARAMS))) from None
 
 
 def _yaml() -> YAML:
@@ -119,7 +122,10 @@ def _yaml() -> YAML:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return _yaml().load(path.read_text(encoding="utf-8"))
+    document = params.read(path, _yaml())
+    if not isinstance(document, dict):
+        raise PipelineError(f"{path} must be a block of `key: value` lines.")
+    return document
 
 
 def _dump(document: dict[str, Any]) -> str:

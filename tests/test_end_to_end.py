@@ -65,7 +65,7 @@ def test_nothing_runs_when_nothing_changed(digits):
 
 
 def test_a_changed_temperature_runs_distillation_and_what_depends_on_it(digits):
-    replace(digits, "temperature: 4.0", "temperature: 2.0")
+    replace(digits, "temperature: 2.0", "temperature: 4.0")
     students = {"distill@single-0", "distill@ensemble-0", "export@single-0", "export@ensemble-0"}
     assert set(repro(digits)) == students | {"benchmark", "publish"}
 
@@ -79,7 +79,7 @@ def test_a_changed_teacher_runs_itself_and_what_depends_on_it(digits):
 
 
 def test_a_reverted_change_is_restored_and_not_run_again(digits):
-    replace(digits, "temperature: 2.0", "temperature: 4.0")
+    replace(digits, "temperature: 4.0", "temperature: 2.0")
     replace(digits, "stem_stride: 1, epochs: 3", "stem_stride: 1, epochs: 2")
     assert repro(digits) == ["publish"]
 

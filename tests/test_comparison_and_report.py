@@ -1,0 +1,174 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipeline import comparison, report
+from pipeline.comparison import Method
+from pipeline.ensemble import Ensemble
+
+LABELS = np.array([0, 0, 1, 1] * 10)
+
+
+def deciding(*wrong_in_four):
+    """(seeds, 40, 2) log-probabilities, seed by seed wrong in the given ones of each four samples."""
+    seeds = []
+    for wrong in wrong_in_four:
+        predicted = LABELS.copy()
+        for position in wrong:
+            predicted[position::4] = 1 - predicted[position::4]
+        seeds.append(np.log(np.where(np.arange(2) == predicted[:, None], 0.9, 0.1)))
+    return np.stack(seeds)
+
+
+PAIR = Ensemble("simple", ["big", "small"], [0.5, 0.5], [1.0, 1.0])
+METHODS = [
+    Method("big", "teacher", comparison.alone("big"), deciding([0])),
+    Method("small", "teacher", comparison.alone("small"), deciding([0, 1])),
+    Method("simple", "ensemble", PAIR, deciding([])),
+    Method("weighted", "ensemble", PAIR, deciding([])),
+    Method("baseline", "student", comparison.alone("baseline-0"), deciding([0, 2], [0, 1, 2])),
+    Method("ensemble", "student", comparison.alone("ensemble-1"), deciding([0], [1])),
+]
+PARAMETERS = {"big": 900, "small": 100, "baseline-0": 50, "ensemble-1": 50}
+SIZES = {"big": 4000, "small": 1000, "baseline-0": 500, "ensemble-1": 250}
+SPEED = {m.name: {"p50_ms": 2.0**i, "p95_ms": 3.0**i, "images_per_second": 100.0} for i, m in enumerate(METHODS)}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return comparison.table(METHODS, LABELS, PARAMETERS, SIZES, SPEED, teacher="big", ensemble="simple",
+                            resamples=2000, seed=0)  # fmt: skip
+
+
+def column(rows, name):
+    return dict(zip(rows["method"], rows[name], strict=True))
+
+
+def test_a_row_a_method_in_their_order(rows):
+    assert rows["method"].tolist() == [method.name for method in METHODS]
+    assert column(rows, "seeds") == {"big": 1, "small": 1, "simple": 1, "weighted": 1, "baseline": 2, "ensemble": 2}
+
+
+def test_accuracy_is_the_mean_over_seeds(rows):
+    assert column(rows, "accuracy") == pytest.approx(
+        {"big": 0.75, "small": 0.5, "simple": 1, "weighted": 1, "baseline": 0.375, "ensemble": 0.75}
+    )
+
+
+def test_accuracy_std_is_the_spread_over_seeds_and_unknown_for_one(rows):
+    spread = column(rows, "accuracy_std")
+    assert spread["baseline"] == pytest.approx(np.std([0.5, 0.25], ddof=1))
+    assert spread["ensemble"] == pytest.approx(0)
+    assert all(np.isnan(spread[name]) for name in ("big", "small", "simple", "weighted"))
+
+
+def test_nll_and_ece_are_means_over_seeds(rows):
+    right, wrong = -np.log(0.9), -np.log(0.1)
+    assert column(rows, "nll")["baseline"] == pytest.approx(0.375 * right + 0.625 * wrong)
+    assert column(rows, "ece")["baseline"] == pytest.approx((0.4 + 0.65) / 2)
+
+
+def test_gains_are_differences_of_accuracy(rows):
+    accuracy = column(rows, "accuracy")
+    for name, gain in column(rows, "gain_over_teacher").items():
+        assert gain == pytest.approx(accuracy[name] - accuracy["big"])
+    for name, gain in column(rows, "gain_over_alone").items():
+        assert gain == pytest.approx(accuracy[name] - accuracy["baseline"])
+
+
+def test_the_gain_over_oneself_is_zero_without_doubt(rows):
+    for gain, name in (("gain_over_teacher", "big"), ("gain_over_alone", "baseline")):
+        row = rows.set_index("method").loc[name]
+        assert (row[gain], row[f"{gain}_low"], row[f"{gain}_high"]) == (0, 0, 0)
+
+
+def test_intervals_hold_their_value(rows):
+    for name in comparison.COMPARED:
+        assert ((rows[f"{name}_low"] <= rows[name]) & (rows[name] <= rows[f"{name}_high"])).all()
+
+
+def test_gain_intervals_are_paired(rows):
+    """`ensemble` is right in three of four as the teacher is, so only where seeds differ is there anything to gain."""
+    row = rows.set_index("method").loc["ensemble"]
+    gain = np.tile([0.5, -0.5, 0, 0], 10)
+    draws = np.random.default_rng(1).choice(gain, (4000, 40)).mean(axis=1)
+    found = (row["gain_over_teacher_low"], row["gain_over_teacher_high"])
+    assert found == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])), abs=0.02)
+
+
+def test_an_ensemble_costs_all_of_its_members(rows):
+    assert column(rows, "parameters")["simple"] == 1000
+    assert column(rows, "size_bytes")["simple"] == 5000
+
+
+def test_compression_and_speed_up_refer_to_the_ensemble_that_teaches(rows):
+    assert column(rows, "compression") == {
+        "big": 1.25, "small": 5, "simple": 1, "weighted": 1, "baseline": 10, "ensemble": 20
+    }  # fmt: skip
+    assert column(rows, "speed_up") == {name: 4 / SPEED[name]["p50_ms"] for name in SPEED}
+
+
+def test_headline_survives_strict_json(rows):
+    found = comparison.headline(rows)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["ensemble"]["size_bytes"] == 250
+    assert set(found) == set(rows["method"])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "nlls", "best"),
+    [((0.8, 0.9), (0.1, 0.5), "b"), ((0.9, 0.9), (0.3, 0.2), "b"), ((0.9, 0.9), (0.2, 0.2), "a")],
+)
+def test_the_best_seed_is_best_by_accuracy_then_by_nll_then_first(accuracies, nlls, best):
+    scores = {
+        name: {"val_accuracy": accuracy, "val_nll": nll}
+        for name, accuracy, nll in zip("ab", accuracies, nlls, strict=True)
+    }
+    assert comparison.best_seed(["a", "b"], scores) == best
+
+
+def test_markdown_has_a_line_a_method_in_both_tables(rows):
+    text = report.markdown(rows, len(LABELS))
+    for name in ("teacher big", "teacher small", "simple ensemble", "student alone", "student from the ensemble"):
+        assert sum(line.startswith(f"| {name} ") for line in text.splitlines()) == 2
+    assert "40 test images" in text and "2 seeds" in text
+
+
+def test_markdown_shows_the_numbers_of_the_table(rows):
+    cells = [[cell.strip() for cell in line.split("|")] for line in report.markdown(rows, 40).splitlines()]
+    worth, cost = [line for line in cells if len(line) > 1 and line[1] == "student alone"]
+    assert worth[2].startswith("37.50 [") and worth[3] == "17.68"
+    assert worth[4].startswith("-37.50 [-") and worth[5] == "+0.00 [+0.00, +0.00]"
+    assert cost[2:5] == ["0.00 M", "0.00 MB", "10.0 x"] and cost[5] == "16.000" and cost[7] == "100"
+    teacher = next(line for line in cells if len(line) > 1 and line[1] == "teacher big")
+    assert teacher[3] == ""
+
+
+def opened(path):
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def test_figures_are_whole_png_files(rows, tmp_path):
+    report.trade_off(rows, tmp_path / "a.png")
+    report.reliability({"x": [{"confidence": 0.9, "accuracy": 0.8, "share": 1.0}]}, tmp_path / "b.png")
+    report.confusion(np.array([[3, 0], [0, 0]]), ["a", "b"], "heading", tmp_path / "c.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png"]
+    for path in tmp_path.iterdir():
+        image = opened(path)
+        assert image.format == "PNG" and min(image.size) > 300
+
+
+def test_a_figure_of_the_same_numbers_has_the_same_bytes(rows, tmp_path):
+    for name in ("a.png", "b.png"):
+        report.trade_off(rows, tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_teacher_is_titled_by_its_name():
+    assert report.title(pd.Series({"kind": "teacher", "method": "single"})) == "teacher single"
+    assert report.title(pd.Series({"kind": "student", "method": "single"})) == "student from the single teacher"

@@ -1,0 +1,201 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline import metrics, training
+from pipeline.errors import PipelineError
+from pipeline.objectives import label_loss, soft_loss
+from pipeline.params import Distill
+from pipeline.students import train_student, view_seed
+from pipeline.training import Looks, predict
+from pipeline.views import render
+from tests import toys
+
+TRAIN, VAL = toys.split(20), toys.split(12, seed=1)
+LOOKS = Looks(toys.VIEWS, 3, count=2)
+
+
+def labels_only(logits, labels, soft):
+    return label_loss(logits, labels)
+
+
+def fit(model, loss=labels_only, looks=LOOKS, train=TRAIN, seed=0, targets=None, **changes):
+    settings = toys.TRAINING.model_copy(update=changes)
+    return training.fit(
+        model, train, VAL, settings, looks, loss, device=toys.CPU, seed=seed, name="toy", targets=targets
+    )
+
+
+def trained_weights(seed=0, **arguments):
+    model = toys.classifier()
+    fit(model, seed=seed, **arguments)
+    return model.state_dict()
+
+
+def same_bits(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_equal_seeds_give_equal_weights_bit_for_bit():
+    assert same_bits(trained_weights(), trained_weights())
+
+
+def test_another_seed_gives_other_weights():
+    assert not same_bits(trained_weights(), trained_weights(seed=1))
+
+
+def test_dropout_is_seeded_too():
+    architecture = toys.ARCHITECTURE.model_copy(update={"kwargs": {**toys.KWARGS, "drop_rate": 0.5}})
+
+    def run(stray):
+        model = toys.classifier(architecture=architecture)
+        torch.rand(stray)
+        fit(model)
+        return model.state_dict()
+
+    assert same_bits(run(stray=0), run(stray=10))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_refused_with_name_and_rate(value):
+    with pytest.raises(PipelineError, match=r"`toy` diverged in epoch 1.*`lr` \(now 0\.01\)"):
+        fit(toys.classifier(), loss=lambda logits, labels, soft: logits.sum() * value)
+
+
+def test_it_learns_what_can_be_separated():
+    model = toys.classifier()
+    result = fit(model, train=toys.split(96), epochs=6)
+    assert result.scores["accuracy"] == 1
+    assert result.curve[-1]["train_loss"] < result.curve[0]["train_loss"]
+
+
+def test_the_model_trains_in_train_mode_and_is_left_in_eval_mode():
+    model, modes = toys.classifier(), []
+
+    def loss(logits, labels, soft):
+        modes.append({module.training for module in model.modules()})
+        return label_loss(logits, labels)
+
+    fit(model, loss=loss)
+    assert modes == [{True}] * 6
+    assert not any(module.training for module in model.modules())
+
+
+def seen(count, epochs, seed=0, objective=label_loss):
+    """Each step's (images, labels, targets) where a target spells its own view and sample."""
+    views = epochs if count is None else count
+    targets = np.zeros((views, len(TRAIN), 2), np.float16)
+    targets[:, :, 0] = np.arange(views)[:, None]
+    targets[:, :, 1] = np.arange(len(TRAIN))
+    model, inputs, steps = toys.classifier(), [], []
+    model.register_forward_pre_hook(lambda module, given: inputs.append(given[0].numpy()) if module.training else None)
+
+    def loss(logits, labels, soft):
+        assert soft.dtype == torch.float32
+        steps.append((inputs[-1], labels.numpy(), soft.numpy().astype(int)))
+        return objective(logits, labels)
+
+    fit(model, loss=loss, looks=Looks(toys.VIEWS, 3, count), targets=targets, epochs=epochs, seed=seed)
+    return steps
+
+
+def test_targets_and_labels_belong_to_the_look_that_is_seen():
+    for images, labels, soft in seen(count=2, epochs=3):
+        views, ids = soft.T
+        assert np.array_equal(images, render(TRAIN.images[ids], ids, views[0], 3, toys.VIEWS))
+        assert np.array_equal(labels, TRAIN.labels[ids])
+
+
+@pytest.mark.parametrize(("count", "views"), [(2, [0, 1, 0]), (1, [0, 0, 0]), (None, [0, 1, 2])])
+def test_an_epoch_sees_one_look_at_every_sample_once(count, views):
+    steps = [soft for _, _, soft in seen(count, epochs=3)]
+    for epoch, view in enumerate(views):
+        soft = np.concatenate(steps[3 * epoch : 3 * epoch + 3])
+        assert set(soft[:, 0]) == {view}
+        assert sorted(soft[:, 1]) == list(range(20))
+
+
+def test_the_order_of_samples_does_not_depend_on_the_loss():
+    first = seen(count=2, epochs=2)
+    second = seen(count=2, epochs=2, objective=lambda logits, labels: label_loss(logits, 1 - labels))
+    assert all(np.array_equal(one[2], other[2]) for one, other in zip(first, second, strict=True))
+
+
+def test_epochs_have_orders_of_their_own():
+    first, second = np.split(np.concatenate([soft[:, 1] for _, _, soft in seen(count=1, epochs=2)]), 2)
+    assert not np.array_equal(first, second)
+
+
+def test_final_scores_are_those_of_the_model_that_is_left():
+    model = toys.classifier()
+    result = fit(model)
+    expected = metrics.scores(predict(model, VAL.images, toys.CPU, exact=True), VAL.labels)
+    assert result.scores == expected
+    assert [row["epoch"] for row in result.curve] == [1, 2]
+    assert result.curve[-1]["val_accuracy"] == expected["accuracy"]
+    assert result.cost["images"] == 40
+
+
+def test_predictions_do_not_depend_on_the_batch(monkeypatch):
+    whole = predict(toys.classifier(), TRAIN.images, toys.CPU, exact=True)
+    monkeypatch.setattr(training, "EVALUATION_BATCH", 7)
+    np.testing.assert_allclose(
+        predict(toys.classifier(), TRAIN.images, toys.CPU, exact=True), whole, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_exact_predictions_of_a_bf16_model_are_those_in_fp32():
+    half = toys.classifier(architecture=toys.ARCHITECTURE.model_copy(update={"precision": "bf16"}))
+    full = predict(toys.classifier(), TRAIN.images, toys.CPU, exact=True)
+    assert np.array_equal(predict(half, TRAIN.images, toys.CPU, exact=True), full)
+    assert not np.array_equal(predict(half, TRAIN.images, toys.CPU, exact=False), full)
+
+
+TARGETS = np.random.default_rng(0).normal(0, 2, (2, 20, 2)).astype(np.float16)
+
+
+def student(alpha=None, targets=TARGETS, student_seed=0, settings=toys.STUDENT):
+    distill = None if alpha is None else Distill(sources=["single"], alpha=alpha, temperature=4.0)
+    model, _ = train_student(
+        toys.INFO, TRAIN, VAL, settings, toys.VIEWS, seed=0, student_seed=student_seed, device=toys.CPU,
+        name="student", distill=distill, targets=None if alpha is None else targets,
+    )  # fmt: skip
+    return model.state_dict()
+
+
+def test_a_student_of_alpha_zero_is_the_control_bit_for_bit():
+    assert same_bits(student(alpha=0.0), student())
+
+
+def test_a_teacher_makes_a_difference():
+    assert not same_bits(student(alpha=0.5), student())
+
+
+def test_label_smoothing_of_the_student_reaches_both_arms():
+    smoothed = toys.STUDENT.model_copy(update={"label_smoothing": 0.1})
+    assert not same_bits(student(settings=smoothed), student())
+    assert same_bits(student(alpha=0.0, settings=smoothed), student(settings=smoothed))
+
+
+def test_students_of_other_seeds_differ():
+    assert not same_bits(student(), student(student_seed=1))
+
+
+def test_a_student_equals_the_training_loop_with_the_soft_loss():
+    from pipeline.randomness import derive
+
+    model = toys.classifier(seed=derive(0, "student", 0))
+    looks = Looks(toys.VIEWS, view_seed(0), 2)
+    changes = {"weight_decay": toys.STUDENT.weight_decay}
+    fit(model, lambda logits, labels, soft: soft_loss(logits, soft, 4.0), looks, seed=derive(0, "student", 0),
+        targets=TARGETS, **changes)  # fmt: skip
+    taught = student(alpha=1.0)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, taught[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 2), (2, 19, 2), (2, 20, 3)])
+def test_targets_of_another_shape_are_refused_with_both_shapes(shape):
+    with pytest.raises(PipelineError, match=r"`student`.*\(2, 20, 2\)") as refused:
+        student(alpha=0.5, targets=np.zeros(shape, np.float16))
+    assert str(shape) in str(refused.value)
