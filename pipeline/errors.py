@@ -1,5 +1,6 @@
 """The one error that a user can cause, and how a command ends on it."""
 
+import gc
 import sys
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ def run(command: Callable[..., None]) -> None:
     """Call `command` with the command line's words; a PipelineError becomes a sentence on stderr and exit status 1."""
     try:
         command(*sys.argv[1:])
+        gc.freeze()  # the collection at exit would walk every imported library for over a second and free nothing
     except PipelineError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

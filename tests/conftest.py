@@ -49,6 +49,9 @@ def repro(root: Path) -> list[str]:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a copy in which `dvc repro` has run every stage of the smoke profile."""
     root = copy_checkout(tmp_path_factory.mktemp("digits"))
+    smoke = root / "profiles/smoke.yaml"
+    both = smoke.read_text().replace("sources: [ensemble]", "sources: [single, ensemble]")
+    smoke.write_text(both)
     wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/smoke.yaml", cwd=root)
     assert wired.returncode == 0, wired.stderr
     repro(root)
