@@ -1,9 +1,10 @@
 """The logits cache: a teacher looks once at every look and every clean image, and every student is taught from disk.
 
-One folder a teacher: `train.npy` (looks, samples, classes), `val.npy` and `test.npy` (1, samples, classes), float16
-logits, and `manifest.json` with what they were computed from.
+One folder a teacher: `train.npy` (looks, samples, ...), `val.npy` and `test.npy` (1, samples, ...), logits as
+pipeline.topk encodes them, and `manifest.json` with what they were computed from.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pipeline import files
+from pipeline import files, topk
 from pipeline.data import Info, Split
 from pipeline.errors import PipelineError
 from pipeline.models import Classifier
-from pipeline.params import Views
-from pipeline.training import predict
+from pipeline.params import Logits, Views
+from pipeline.prefetch import ahead
+from pipeline.randomness import derive
+from pipeline.training import Looks, predict
 from pipeline.views import render
 
-CHUNK = 2000  # samples rendered at once
+CHUNK = 2000  # samples rendered, predicted and written at once
+CHECKED = 32  # looks that a teacher is asked again
+TOLERANCE = 0.1  # of the logits' standard deviation: bf16 in batches of another size may differ by some 0.01
 
 
 @dataclass(frozen=True)
@@ -32,40 +37,47 @@ class Origin:
     classes: list[str]
     views: dict[str, Any]
     view_seed: int
+    logits: dict[str, Any]
 
     @classmethod
-    def of(cls, weights: Path, info: Info, views: Views, view_seed: int) -> "Origin":
-        return cls(files.sha256(weights), info.sha256, info.classes, views.model_dump(), view_seed)
+    def of(cls, weights: Path, info: Info, views: Views, view_seed: int, stored: Logits) -> "Origin":
+        return cls(files.sha256(weights), info.sha256, info.classes, views.model_dump(), view_seed, stored.model_dump())
 
 
-def looks(model: Classifier, split: Split, views: Views, view_seed: int, device: torch.device, name: str) -> np.ndarray:
-    """(looks, samples, classes) float16 logits of every augmented look that training replays."""
-    logits = np.empty((views.count, len(split), len(model.info.classes)), np.float16)
-    starts = [(view, start) for view in range(views.count) for start in range(0, len(split), CHUNK)]
-    for view, start in tqdm(starts, f"{name}: looks", leave=False, disable=None):
-        ids = np.arange(start, min(start + CHUNK, len(split)))
-        pixels = render(split.images[ids], ids, view, view_seed, views)
-        logits[view, ids] = _half(predict(model, pixels, device, exact=False))
-    return logits
+def cache(
+    path: Path,
+    model: Classifier,
+    split: Split,
+    looks: Looks | None,
+    *,
+    top_k: int | None,
+    device: torch.device,
+    name: str,
+) -> None:
+    """Write the logits of one split: of each look that training replays, in the model's own precision.
+
+    Args:
+        looks: which, or None: the clean images, in fp32, computed as the exported model does.
+    """
+    views = range(looks.count) if looks else (None,)
+    parts = [(view, start) for view in views for start in range(0, len(split), CHUNK)]
+
+    def pixels() -> Iterator[np.ndarray]:
+        for view, start in parts:
+            ids = np.arange(start, min(start + CHUNK, len(split)))
+            yield split.images[ids] if view is None else render(split.images, ids, view, looks.seed, looks.spec)
+
+    def rows() -> Iterator[np.ndarray]:
+        for images in tqdm(ahead(pixels(), device), name, total=len(parts), leave=False, disable=None):
+            yield topk.encode(predict(model, images, device, exact=looks is None), top_k)
+
+    dtype, shape = topk.row_type(len(model.info.classes), top_k)
+    files.write_chunks(path, (len(views), len(split), *shape), dtype, rows())
 
 
-def clean(model: Classifier, split: Split, device: torch.device) -> np.ndarray:
-    """(1, samples, classes) float16 logits of the images as they are, computed as the exported model does."""
-    return _half(predict(model, split.images, device, exact=True))[None]
-
-
-def _half(logits: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        half = logits.astype(np.float16)
-    if not np.isfinite(half).all():
-        raise PipelineError("A teacher's logits do not fit into float16; lower its `lr` or its `epochs`.")
-    return half
-
-
-def save(folder: Path, arrays: dict[str, np.ndarray], origin: Origin) -> None:
-    for split, array in arrays.items():
-        files.write_array(folder / f"{split}.npy", array)
-    digests = {split: files.sha256(folder / f"{split}.npy") for split in arrays}
+def seal(folder: Path, origin: Origin) -> None:
+    """Write the manifest: what the arrays belong to, and their checksums."""
+    digests = {path.stem: files.sha256(path) for path in sorted(folder.glob("*.npy"))}
     files.write_json(folder / "manifest.json", {**vars(origin), "sha256": digests})
 
 
@@ -84,10 +96,29 @@ def open_cache(folder: Path, split: str, origin: Origin) -> np.ndarray:
     return array
 
 
+def check(model: Classifier, split: Split, cached: np.ndarray, looks: Looks, device: torch.device, path: Path) -> None:
+    """Ask the teacher again about a few of the cached looks at train; another answer is a PipelineError."""
+    random = np.random.default_rng(derive(looks.seed, "check"))
+    for view in random.integers(0, looks.count, CHECKED // 8):
+        ids = random.integers(0, len(split), 8)
+        pixels = render(split.images, ids, int(view), looks.seed, looks.spec)
+        again, rows = predict(model, pixels, device, exact=False), cached[view, ids]
+        tolerance, known = TOLERANCE * again.std(), rows
+        if rows.dtype.names:
+            known, again = rows["logits"], np.take_along_axis(again, rows["classes"].astype(np.int64), axis=1)
+        wrong = (np.abs(again - known) > tolerance).any(axis=1)
+        if wrong.any():
+            raise PipelineError(
+                f"{path} does not hold what its teacher says: look {view} at training image {ids[wrong][0]} "
+                f"differs; delete the file and run `dvc repro`."
+            )
+
+
 _MEANINGS = {
     "weights": "weights of the teacher",
     "data": "prepared data",
     "classes": "class names",
     "views": "`views` in params.yaml",
     "view_seed": "`seed` in params.yaml",
+    "logits": "`logits` in params.yaml",
 }

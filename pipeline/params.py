@@ -48,6 +48,12 @@ class Augmentation(Block):
     shift: Annotated[int, Field(ge=0, le=64)]
     flip: bool
     erase: Probability
+    mixup: Annotated[float, Field(ge=0, le=100)]
+    cutmix: Annotated[float, Field(ge=0, le=100)]
+
+    @property
+    def mixes(self) -> bool:
+        return self.mixup > 0 or self.cutmix > 0
 
 
 class Views(Augmentation):
@@ -59,6 +65,11 @@ class Views(Augmentation):
 class Compute(Block):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     threads: Annotated[int, Field(ge=1, le=1024)]
+    compile: bool
+
+
+class Logits(Block):
+    top_k: Count | None
 
 
 class Architecture(Block):
@@ -119,6 +130,7 @@ class Params(Block):
     seed: Seed
     data: Data
     views: Views
+    logits: Logits
     compute: Compute
     teachers: Annotated[dict[TeacherName, Model], Field(min_length=1)]
     ensemble: Ensemble
@@ -135,8 +147,8 @@ class Params(Block):
 
     @property
     def augmentation(self) -> Augmentation:
-        """The views without their count, for those who see ever new looks."""
-        return Augmentation(**self.views.model_dump(exclude={"count"}))
+        """What teachers train with: ever new looks, none mixed, as whoever learns from soft labels teaches worse."""
+        return Augmentation(**self.views.model_dump(include={"shift", "flip", "erase"}), mixup=0, cutmix=0)
 
     def teacher(self, name: str) -> Model:
         if name not in self.teachers:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pipeline import models, objectives, training
+from pipeline import models, objectives, topk, training
 from pipeline.data import Info, Split
 from pipeline.errors import PipelineError
 from pipeline.models import Classifier
@@ -30,24 +30,28 @@ def train_student(
     name: str,
     distill: Distill | None = None,
     targets: np.ndarray | None = None,
+    compiled: bool = False,
 ) -> tuple[Classifier, Trained]:
     """Train one student; without `targets` it is the control arm.
 
     Args:
-        targets: (looks, samples, classes) the teacher's log-probabilities of the cached looks.
+        targets: (looks, samples, ...) the teacher's log-probabilities of the cached looks, as pipeline.topk encodes.
         student_seed: of the initial weights and the order of samples, whatever the arm.
     """
     alpha, temperature = (distill.alpha, distill.temperature) if distill and targets is not None else (0.0, 1.0)
-    expected = (views.count, len(train), len(info.classes))
-    if targets is not None and targets.shape != expected:
-        raise PipelineError(
-            f"The targets of `{name}` have shape {targets.shape}, but `views` and the data need {expected}."
-        )
+    if targets is not None:
+        shape = targets.shape if targets.dtype.names is None else (*targets.shape, len(info.classes))
+        expected = (views.count, len(train), len(info.classes))
+        if shape != expected:
+            raise PipelineError(f"The targets of `{name}` have shape {shape}; `views` and the data need {expected}.")
     torch.manual_seed(derive(seed, "student", student_seed))
     model = models.build(settings, info)
 
     def loss(logits: torch.Tensor, labels: torch.Tensor, soft: torch.Tensor | None) -> torch.Tensor:
         return objectives.distillation_loss(logits, labels, soft, alpha, temperature, settings.label_smoothing)
+
+    def teacher_logits(view: int, ids: np.ndarray) -> np.ndarray:
+        return topk.decode(targets[view][ids], len(info.classes), temperature)
 
     trained = training.fit(
         model,
@@ -59,6 +63,7 @@ def train_student(
         device=device,
         seed=derive(seed, "student", student_seed),
         name=name,
-        targets=targets,
+        targets=None if targets is None else teacher_logits,
+        compiled=compiled,
     )
     return model, trained

@@ -18,6 +18,7 @@ from pipeline import (
     params,
     paths,
     report,
+    topk,
     tracking,
 )
 from pipeline.comparison import Method
@@ -83,9 +84,10 @@ def _cached_logits(settings: params.Params, info: data.Info) -> np.ndarray:
     """(members, samples, classes) the teachers' logits of test."""
     seed, cached = view_seed(settings.seed), []
     for name in settings.teachers:
-        origin = logits.Origin.of(paths.weights(name), info, settings.views, seed)
-        cached.append(logits.open_cache(paths.logits(name), "test", origin))
-    return np.concatenate(cached).astype(np.float64)
+        origin = logits.Origin.of(paths.weights(name), info, settings.views, seed, settings.logits)
+        rows = logits.open_cache(paths.logits(name), "test", origin)[0]
+        cached.append(topk.decode(rows, len(info.classes)))
+    return np.stack(cached).astype(np.float64)
 
 
 def _write(rows: pd.DataFrame, methods: list[Method], classes: list[str], labels: np.ndarray) -> None:

@@ -1,33 +1,39 @@
 """Let one teacher look once at everything that students will be taught on: `python -m stages.cache_logits NAME`."""
 
-from pipeline import compute, data, errors, logits, metrics, models, params, paths, tracking
+import numpy as np
+
+from pipeline import compute, data, errors, logits, metrics, models, params, paths, topk, tracking
 from pipeline.students import view_seed
+from pipeline.training import Looks
+
+SCORED = 10_000  # samples whose cached logits are scored for the log
 
 
 def main(name: str) -> None:
     record = tracking.Record("cache_logits", name)
     settings = params.load()
     device = compute.device(settings.compute)
-    model = models.load(paths.weights(name))
-    train, val, test = (data.open_split(paths.PREPARED, split) for split in ("train", "val", "test"))
-    seed = view_seed(settings.seed)
-    arrays = {
-        "train": logits.looks(model, train, settings.views, seed, device, name),
-        "val": logits.clean(model, val, device),
-        "test": logits.clean(model, test, device),
-    }
-    origin = logits.Origin.of(paths.weights(name), data.open_info(paths.PREPARED), settings.views, seed)
-    logits.save(paths.logits(name), arrays, origin)
-    on_train = metrics.scores(arrays["train"][0], train.labels)
-    on_val = metrics.scores(arrays["val"][0], val.labels)
-    print(f"{name}: val accuracy {100 * on_val['accuracy']:.2f} %, looks {arrays['train'].shape[0]}")
+    info, model = data.open_info(paths.PREPARED), models.load(paths.weights(name))
+    looks = Looks(settings.views, view_seed(settings.seed), settings.views.count)
+    folder, scores = paths.logits(name), {}
+    for split, seen in (("train", looks), ("val", None), ("test", None)):
+        images, path = data.open_split(paths.PREPARED, split), folder / f"{split}.npy"
+        top_k = settings.logits.top_k
+        logits.cache(path, model, images, seen, top_k=top_k, device=device, name=f"{name}: {split}")
+        if split != "test":
+            some = np.linspace(0, len(images) - 1, min(SCORED, len(images))).astype(int)
+            rows = topk.decode(np.load(path, mmap_mode="r")[0][some], len(info.classes))
+            scored = metrics.scores(rows, images.labels[some])
+            scores |= {f"{split}_{metric}": value for metric, value in scored.items()}
+    logits.seal(folder, logits.Origin.of(paths.weights(name), info, settings.views, looks.seed, settings.logits))
+    print(f"{name}: val accuracy {100 * scores['val_accuracy']:.2f} %, looks {looks.count}")
     tracking.log(
         record,
         paths.record("cache_logits", name),
         settings.tracking,
-        params={"seed": settings.seed, "views": settings.views, "compute": settings.compute},
-        metrics={f"train_{k}": v for k, v in on_train.items()} | {f"val_{k}": v for k, v in on_val.items()},
-        artifacts=[paths.logits(name) / "manifest.json"],
+        params={"seed": settings.seed, "views": settings.views, "logits": settings.logits, "compute": settings.compute},
+        metrics=scores,
+        artifacts=[folder / "manifest.json"],
     )
 
 

@@ -19,6 +19,7 @@ def main(source: str, student_seed: str) -> None:
         student_seed=int(student_seed),
         device=compute.device(settings.compute),
         name=name,
+        compiled=settings.compute.compile,
         distill=settings.distill,
         targets=files.open_array(paths.targets(source)),
     )

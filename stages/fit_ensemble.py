@@ -2,9 +2,24 @@
 
 import numpy as np
 
-from pipeline import data, ensemble, errors, files, logits, metrics, params, paths, tracking
+from pipeline import (
+    compute,
+    data,
+    ensemble,
+    errors,
+    files,
+    logits,
+    metrics,
+    models,
+    params,
+    paths,
+    targets,
+    topk,
+    tracking,
+)
 from pipeline.randomness import derive
 from pipeline.students import view_seed
+from pipeline.training import Looks
 
 
 def main() -> None:
@@ -12,12 +27,16 @@ def main() -> None:
     settings = params.load()
     info, val = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "val")
     names, folds = list(settings.teachers), settings.ensemble.folds
-    cached = {"train": [], "val": []}
+    train, device = data.open_split(paths.PREPARED, "train"), compute.device(settings.compute)
+    looks = Looks(settings.views, view_seed(settings.seed), settings.views.count)
+    cached, of_val = {}, []
     for name in names:
-        origin = logits.Origin.of(paths.weights(name), info, settings.views, view_seed(settings.seed))
-        for split, arrays in cached.items():
-            arrays.append(logits.open_cache(paths.logits(name), split, origin))
-    on_val = np.concatenate(cached["val"]).astype(np.float64)  # (members, samples, classes)
+        folder = paths.logits(name)
+        origin = logits.Origin.of(paths.weights(name), info, settings.views, looks.seed, settings.logits)
+        cached[name] = logits.open_cache(folder, "train", origin)
+        logits.check(models.load(paths.weights(name)), train, cached[name], looks, device, folder / "train.npy")
+        of_val.append(topk.decode(logits.open_cache(folder, "val", origin)[0], len(info.classes)))
+    on_val = np.stack(of_val).astype(np.float64)  # (members, samples, classes)
 
     fold_seed = derive(settings.seed, "folds")
     held_out = {
@@ -34,9 +53,8 @@ def main() -> None:
     fitted["single"] = ensemble.fit("weighted", [best], on_val[[names.index(best)]], val.labels)
 
     for source, teacher in (("single", fitted["single"]), ("ensemble", fitted[chosen])):
-        members = [cached["train"][names.index(name)] for name in teacher.members]
-        looks = [teacher.log_probs(np.stack(look).astype(np.float64)) for look in zip(*members, strict=True)]
-        files.write_array(paths.targets(source), np.stack(looks).astype(np.float16))
+        members = [cached[name] for name in teacher.members]
+        targets.write(paths.targets(source), teacher, members, len(info.classes), settings.logits.top_k)
     files.write_json(paths.ENSEMBLES, {"chosen": chosen, **{name: value.as_dict() for name, value in fitted.items()}})
     files.write_json(paths.ENSEMBLE_METRICS, {"val": scores})
     weights = dict(zip(names, fitted["weighted"].weights, strict=True))

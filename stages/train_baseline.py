@@ -19,6 +19,7 @@ def main(student_seed: str) -> None:
         student_seed=int(student_seed),
         device=compute.device(settings.compute),
         name=name,
+        compiled=settings.compute.compile,
     )
     logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
               "compute": settings.compute, "model": settings.student}  # fmt: skip

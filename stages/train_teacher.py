@@ -29,6 +29,7 @@ def main(name: str) -> None:
         device=device,
         seed=seed,
         name=name,
+        compiled=settings.compute.compile,
     )
     logged = {"seed": settings.seed, "views": settings.augmentation, "compute": settings.compute, "model": teacher}
     trained.save(name, model, result, record, settings.tracking, logged)

@@ -17,8 +17,8 @@ STAGES = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"]
 
 LAYERS = [
     *("errors", "paths", "files", "randomness", "params", "compute", "sources", "splits", "data"),
-    *("views", "objectives", "metrics", "models", "training", "students", "logits"),
-    *("ensemble", "tracking", "latency", "export", "comparison", "report"),
+    *("views", "prefetch", "topk", "objectives", "metrics", "models", "training", "students", "logits"),
+    *("ensemble", "targets", "tracking", "latency", "export", "comparison", "report"),
 ]
 
 READS = {  # what a method of Params reads

@@ -113,3 +113,21 @@ def test_equal_values_give_equal_bytes(tmp_path):
     assert files.sha256(tmp_path / "a.json") == files.sha256(tmp_path / "b.json")
     assert files.sha256(tmp_path / "a.npy") == files.sha256(tmp_path / "b.npy")
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": [1, 2]}
+
+
+@pytest.mark.parametrize("dtype", [np.dtype("<f2"), np.dtype([("logits", "<f2", 2), ("rest", "<f4")])])
+def test_chunks_become_the_file_that_the_whole_array_would_be(tmp_path, dtype):
+    array = np.frombuffer(np.random.default_rng(0).bytes(3 * 4 * dtype.itemsize), dtype).reshape(3, 4)
+    files.write_array(tmp_path / "whole.npy", array)
+    files.write_chunks(tmp_path / "chunks.npy", (3, 4), dtype, (row[None] for row in array))
+    assert (tmp_path / "chunks.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def test_chunks_that_end_early_leave_no_file(tmp_path):
+    def chunks():
+        yield np.zeros(3)
+        raise PipelineError("no more")
+
+    with pytest.raises(PipelineError, match="no more"):
+        files.write_chunks(tmp_path / "x.npy", (6,), np.dtype(float), chunks())
+    assert not list(tmp_path.iterdir())

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import metrics, training
+from pipeline import metrics, topk, training
 from pipeline.errors import PipelineError
 from pipeline.objectives import label_loss, soft_loss
 from pipeline.params import Distill
@@ -24,6 +24,10 @@ def fit(model, loss=labels_only, looks=LOOKS, train=TRAIN, seed=0, targets=None,
     return training.fit(
         model, train, VAL, settings, looks, loss, device=toys.CPU, seed=seed, name="toy", targets=targets
     )
+
+
+def from_array(targets):
+    return lambda view, ids: targets[view, ids].astype(np.float32)
 
 
 def trained_weights(seed=0, **arguments):
@@ -95,14 +99,14 @@ def seen(count, epochs, seed=0, objective=label_loss):
         steps.append((inputs[-1], labels.numpy(), soft.numpy().astype(int)))
         return objective(logits, labels)
 
-    fit(model, loss=loss, looks=Looks(toys.VIEWS, 3, count), targets=targets, epochs=epochs, seed=seed)
+    fit(model, loss=loss, looks=Looks(toys.VIEWS, 3, count), targets=from_array(targets), epochs=epochs, seed=seed)
     return steps
 
 
 def test_targets_and_labels_belong_to_the_look_that_is_seen():
     for images, labels, soft in seen(count=2, epochs=3):
         views, ids = soft.T
-        assert np.array_equal(images, render(TRAIN.images[ids], ids, views[0], 3, toys.VIEWS))
+        assert np.array_equal(images, render(TRAIN.images, ids, views[0], 3, toys.VIEWS))
         assert np.array_equal(labels, TRAIN.labels[ids])
 
 
@@ -138,7 +142,7 @@ def test_final_scores_are_those_of_the_model_that_is_left():
 
 def test_predictions_do_not_depend_on_the_batch(monkeypatch):
     whole = predict(toys.classifier(), TRAIN.images, toys.CPU, exact=True)
-    monkeypatch.setattr(training, "EVALUATION_BATCH", 7)
+    monkeypatch.setitem(training.EVALUATION_BATCH, "cpu", 7)
     np.testing.assert_allclose(
         predict(toys.classifier(), TRAIN.images, toys.CPU, exact=True), whole, rtol=1e-4, atol=1e-5
     )
@@ -188,10 +192,41 @@ def test_a_student_equals_the_training_loop_with_the_soft_loss():
     looks = Looks(toys.VIEWS, view_seed(0), 2)
     changes = {"weight_decay": toys.STUDENT.weight_decay}
     fit(model, lambda logits, labels, soft: soft_loss(logits, soft, 4.0), looks, seed=derive(0, "student", 0),
-        targets=TARGETS, **changes)  # fmt: skip
+        targets=from_array(TARGETS), **changes)  # fmt: skip
     taught = student(alpha=1.0)
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, taught[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_student_can_be_taught_from_top_k_rows():
+    whole = np.zeros((2, 20, 2), np.float16)
+    whole[:, :, 0] = TARGETS[:, :, 0]
+    rows = np.stack([topk.encode(look.astype(np.float32), 1) for look in whole])
+    assert same_bits(student(alpha=0.5, targets=rows), student(alpha=0.5, targets=whole))
+
+
+def test_mixed_looks_are_taught_with_mixed_labels():
+    mixed = toys.VIEWS.model_copy(update={"mixup": 1.0})
+    seen = []
+
+    def loss(logits, labels, soft):
+        seen.append(labels)
+        return label_loss(logits, labels)
+
+    fit(toys.classifier(), loss=loss, looks=Looks(mixed, 3, count=2))
+    labels = torch.cat(seen)
+    assert labels.shape == (40, 2)
+    torch.testing.assert_close(labels.sum(dim=1), torch.ones(40))
+    assert ((labels > 0.1) & (labels < 0.9)).any()
+
+
+def test_a_compiled_model_learns_the_same():
+    plain, compiled = toys.classifier(), toys.classifier()
+    fit(plain, epochs=1)
+    settings = toys.TRAINING.model_copy(update={"epochs": 1})
+    training.fit(compiled, TRAIN, VAL, settings, LOOKS, labels_only, device=toys.CPU, seed=0, name="toy", compiled=True)
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], tensor, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("shape", [(1, 20, 2), (2, 19, 2), (2, 20, 3)])
