@@ -6,7 +6,7 @@ SMOKE := .smoke
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint smoke ui wire
+.PHONY: help repro test lint smoke bench ui wire
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ smoke: $(READY)  ## the same pipeline on tiny data and models, in a scratch copy
 	@git ls-files -z --cached --others --exclude-standard | tar -c --null -T - -f - | tar -x -C $(SMOKE) -f -
 	@cd $(SMOKE) && rm -f dvc.lock && git init -q && unset MLFLOW_TRACKING_URI && \
 	  python -m stages.wiring --profile profiles/smoke.yaml && dvc repro && echo && cat reports/benchmark.md
+
+bench: $(READY)  ## measure the engine against what bounds it, after `make repro`; half an hour on two cores
+	python -m benchmarks
 
 ui: $(READY)  ## open the MLflow UI on http://127.0.0.1:5000
 	mlflow ui --host 127.0.0.1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -75,6 +76,15 @@ def open_array(path: Path) -> np.ndarray:
         raise PipelineError(f"{path} is missing; `dvc repro` makes it.") from None
     except (ValueError, EOFError, SyntaxError, TokenError):
         raise PipelineError(f"{path} is cut short or is no .npy file; delete it and run `dvc repro`.") from None
+
+
+def forget(array: np.ndarray) -> None:
+    """Give back the memory of a mapped array's pages, which are read again when needed; others are left alone."""
+    base = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def sha256(path: Path) -> str:

@@ -70,6 +70,7 @@ def cache(
     def rows() -> Iterator[np.ndarray]:
         for images in tqdm(ahead(pixels(), device), name, total=len(parts), leave=False, disable=None):
             yield topk.encode(predict(model, images, device, exact=looks is None), top_k)
+            files.forget(split.images)
 
     dtype, shape = topk.row_type(len(model.info.classes), top_k)
     files.write_chunks(path, (len(views), len(split), *shape), dtype, rows())

@@ -9,13 +9,14 @@ from pipeline.sources import Source
 
 
 def split(source: Source, data: Data, seed: int) -> dict[str, np.ndarray]:
-    """Stratified, seeded sample positions of train, val and test, disjoint and each in ascending order."""
+    """Stratified, seeded sample positions of train, val and test, disjoint; train is shuffled, for good."""
     pool = np.flatnonzero(source.fixed == "")
     fixed = {name: np.flatnonzero(source.fixed == name) for name in ("val", "test")}
     test, pool = (fixed["test"], pool) if len(fixed["test"]) else _take(source, pool, data.test_fraction, seed, "test")
     val, train = (fixed["val"], pool) if len(fixed["val"]) else _take(source, pool, data.val_fraction, seed, "val")
     if data.train_samples is not None and data.train_samples < len(train):
         train, _ = _take(source, train, data.train_samples, seed, "train_samples")
+    train = np.random.default_rng(derive(seed, "split", "order")).permutation(train)
     return {"train": train, "val": val, "test": test}
 
 

@@ -1,12 +1,13 @@
 """What students are taught: an ensemble's log-probabilities of every look that its members' caches hold."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from pipeline import files, topk
 from pipeline.ensemble import Ensemble
+from pipeline.errors import PipelineError
 
 CHUNK = 10_000  # samples combined at once
 
@@ -23,3 +24,27 @@ def write(path: Path, teacher: Ensemble, cached: list[np.ndarray], classes: int,
 
     dtype, shape = topk.row_type(classes, top_k)
     files.write_chunks(path, (looks, samples, *shape), dtype, rows())
+
+
+def reader(
+    rows: np.ndarray, shape: tuple[int, int, int], temperature: float
+) -> Callable[[int, np.ndarray], np.ndarray]:
+    """A function of (view, ids) that gives the (batch, classes) float32 logits that a student is taught.
+
+    Args:
+        rows: what `write` wrote. shape: the (looks, samples, classes) that views and data need.
+        temperature: of the distillation; see pipeline.topk.decode.
+    Raises:
+        PipelineError: the rows are for other looks, samples or classes.
+    """
+    classes = shape[2]
+    found = rows.shape if rows.dtype.names is None else (*rows.shape, classes)
+    if found != shape:
+        raise PipelineError(f"The targets have shape {found}, but `views` and the data need {shape}; run `dvc repro`.")
+
+    def read(view: int, ids: np.ndarray) -> np.ndarray:
+        logits = topk.decode(rows[view][ids], classes, temperature)
+        files.forget(rows)
+        return logits
+
+    return read

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pipeline import metrics
+from pipeline import files, metrics
 from pipeline.data import Split
 from pipeline.errors import PipelineError
 from pipeline.models import Classifier
@@ -20,6 +20,8 @@ from pipeline.randomness import derive
 from pipeline.views import labels_of, render
 
 EVALUATION_BATCH = {"cpu": 128, "cuda": 2048, "mps": 1024}  # on a CPU, what fits its cache is nearly twice as fast
+
+WINDOW = 8192  # samples that are shuffled with one another
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(logits, labels, soft targets or None) to a scalar."""
@@ -74,7 +76,7 @@ def fit(
     model.to(device)
     torch.manual_seed(derive(seed, "dropout"))
     steps = -(-len(train) // settings.batch_size)
-    optimizer = torch.optim.AdamW(_decayed_groups(model, settings.weight_decay), lr=settings.lr, fused=True)
+    optimizer = torch.optim.AdamW(decayed_groups(model, settings.weight_decay), lr=settings.lr, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, settings.epochs * steps, pct_start=0.2)
     order = np.random.default_rng(derive(seed, "order"))
     forward = torch.compile(model) if compiled else model
@@ -82,14 +84,14 @@ def fit(
     for epoch in range(settings.epochs):
         model.train()
         total, began = torch.zeros((), device=device), time.perf_counter()
-        batches = np.array_split(order.permutation(len(train)), steps)
+        batches = np.array_split(shuffled(len(train), order), steps)
         prepared = (batch(train, ids, looks, epoch, targets, len(model.info.classes)) for ids in batches)
         bar = tqdm(
             ahead(prepared, device), f"{name} {epoch + 1}/{settings.epochs}", total=steps, leave=False, disable=None
         )
         for images, labels, soft in bar:
             images, labels = images.to(device), labels.to(device)
-            with _precision(model, device):
+            with precision(model, device):
                 logits = forward(images)
             batch_loss = loss(logits, labels, None if soft is None else soft.to(device))
             optimizer.zero_grad(set_to_none=True)
@@ -113,6 +115,16 @@ def fit(
     return Trained(curve, scores, cost)
 
 
+def shuffled(samples: int, random: np.random.Generator) -> np.ndarray:
+    """(samples,) an epoch's order: slices of neighbours, cut and ordered anew each time, each shuffled within.
+
+    So an epoch reads the mapped files slice by slice, whatever their size. Who is whose neighbour, `prepare` has drawn.
+    """
+    order = np.roll(np.arange(samples, dtype=np.int32), random.integers(samples))
+    slices = [order[start : start + WINDOW] for start in range(0, samples, WINDOW)]
+    return np.concatenate([random.permutation(slices[number]) for number in random.permutation(len(slices))])
+
+
 def batch(
     train: Split, ids: np.ndarray, looks: Looks, epoch: int, targets: Targets | None, classes: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -121,6 +133,7 @@ def batch(
     pixels = render(train.images, ids, view, looks.seed, looks.spec)
     labels = labels_of(train.labels, ids, view, looks.seed, looks.spec, train.images.shape[1], classes)
     soft = None if targets is None else torch.from_numpy(targets(view, ids))
+    files.forget(train.images)
     return torch.from_numpy(pixels), torch.from_numpy(labels), soft
 
 
@@ -132,17 +145,17 @@ def predict(model: Classifier, images: np.ndarray, device: torch.device, *, exac
     size = EVALUATION_BATCH[device.type]
     for start in range(0, len(images), size):
         batch = torch.from_numpy(np.array(images[start : start + size])).to(device)
-        with _precision(model, device, exact):
+        with precision(model, device, exact):
             logits.append(model(batch).cpu().numpy())
     return np.concatenate(logits)
 
 
-def _precision(model: Classifier, device: torch.device, exact: bool = False) -> torch.autocast:
+def precision(model: Classifier, device: torch.device, exact: bool = False) -> torch.autocast:
     bf16 = model.architecture.precision == "bf16" and not exact
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
 
 
-def _decayed_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def decayed_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Weight decay on matrices and kernels, none on biases and normalisation."""
     kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]

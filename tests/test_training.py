@@ -7,6 +7,7 @@ from pipeline.errors import PipelineError
 from pipeline.objectives import label_loss, soft_loss
 from pipeline.params import Distill
 from pipeline.students import train_student, view_seed
+from pipeline.targets import reader
 from pipeline.training import Looks, predict
 from pipeline.views import render
 from tests import toys
@@ -162,7 +163,7 @@ def student(alpha=None, targets=TARGETS, student_seed=0, settings=toys.STUDENT):
     distill = None if alpha is None else Distill(sources=["single"], alpha=alpha, temperature=4.0)
     model, _ = train_student(
         toys.INFO, TRAIN, VAL, settings, toys.VIEWS, seed=0, student_seed=student_seed, device=toys.CPU,
-        name="student", distill=distill, targets=None if alpha is None else targets,
+        name="student", distill=distill, targets=None if alpha is None else reader(targets, (2, 20, 2), 4.0),
     )  # fmt: skip
     return model.state_dict()
 
@@ -231,6 +232,6 @@ def test_a_compiled_model_learns_the_same():
 
 @pytest.mark.parametrize("shape", [(1, 20, 2), (2, 19, 2), (2, 20, 3)])
 def test_targets_of_another_shape_are_refused_with_both_shapes(shape):
-    with pytest.raises(PipelineError, match=r"`student`.*\(2, 20, 2\)") as refused:
+    with pytest.raises(PipelineError, match=r"need \(2, 20, 2\)") as refused:
         student(alpha=0.5, targets=np.zeros(shape, np.float16))
     assert str(shape) in str(refused.value)

@@ -1,0 +1,91 @@
+"""What a teacher costs: an epoch with the cache, without a teacher, and with teachers online; then twelve students.
+
+`python -m benchmarks.epoch`: some five minutes on two cores.
+"""
+
+import itertools
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from benchmarks import online, page, setting
+from benchmarks.page import Figure
+from benchmarks.timing import alternate, ratio
+from pipeline import errors, logits, targets
+from pipeline.ensemble import Ensemble
+from pipeline.files import open_array
+from pipeline.params import Params
+
+SAMPLES, ROUNDS = 7680, 7
+TEMPERATURES, ALPHAS, SEEDS, EPOCHS = (2.0, 4.0), (0.5, 0.9, 1.0), (0, 1), 4
+
+
+def main() -> None:
+    settings, device = setting.start()
+    train, members = setting.noise(SAMPLES), setting.teachers(settings, device)
+    soft = setting.taught(online.random_targets(settings.views.count, SAMPLES), settings)
+    alone_in, taught_in = setting.Stepper.of(settings, device), setting.Stepper.of(settings, device)
+    timm = setting.Stepper.of(settings, device)
+    loader = online.loader(train, settings, online.WORKERS)
+    plain = [online.plain(model) for model in setting.teachers(settings, device)]
+    student = online.plain(setting.Stepper.of(settings, device).model)
+    cases = {
+        "no teacher": lambda: alone_in.train(train),
+        "three teachers, cached": lambda: taught_in.train(train, taught_by=soft),
+        "three teachers, online: timm.task": lambda: online.timm_epoch(settings, device, train, members, timm),
+        "three teachers, online: tutorial": lambda: online.tutorial_epoch(settings, device, loader, plain, student),
+    }
+    alone, cached, by_timm, by_tutorial = cases
+    seconds = alternate(cases, ROUNDS)
+    close = alternate({name: cases[name] for name in (alone, cached)}, 4 * ROUNDS)
+    table = pd.DataFrame(
+        {
+            "epoch": list(cases),
+            "images/s": [f"{SAMPLES / pd.Series(seconds[name]).median():,.0f}" for name in cases],
+            "times the epoch without a teacher": [f"{ratio(seconds, name, alone):.2f}" for name in cases],
+        }
+    )
+    figures = [
+        Figure("cached epoch / epoch without a teacher", ratio(close, cached, alone), 1.05),
+        Figure("cached epoch / timm.task online", ratio(seconds, cached, by_timm), 0.2),
+        Figure("cached epoch / tutorial online", ratio(seconds, cached, by_tutorial), 0.2),
+        Figure("twelve students, cache included / timm.task online", _twelve(settings, device), 0.25),
+    ]
+    page.publish("epoch", table, figures)
+
+
+def _twelve(settings: Params, device: torch.device) -> float:
+    """Seconds of cache, combination and twelve students by those of twelve students with timm.task."""
+    train, members, looks = setting.noise(SAMPLES), setting.teachers(settings, device), setting.looks(settings)
+    grid = list(itertools.product(TEMPERATURES, ALPHAS, SEEDS))
+    weights, count = [1 / len(members)] * len(members), len(members)
+    ours = theirs = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        began, cached = time.perf_counter(), []
+        for number, member in enumerate(members):
+            path = Path(folder) / f"{number}.npy"
+            logits.cache(path, member, train, looks, top_k=None, device=device, name=f"teacher {number}")
+            cached.append(open_array(path))
+        teacher = Ensemble("simple", [str(number) for number in range(count)], weights, [1.0] * count)
+        targets.write(Path(folder) / "targets.npy", teacher, cached, setting.CLASSES, None)
+        soft = setting.taught(open_array(Path(folder) / "targets.npy"), settings)
+        ours += time.perf_counter() - began
+        for student, (temperature, alpha, seed) in enumerate(grid):  # in turn, so that both see the same machine
+            print(f"student {student + 1}/{len(grid)}: T {temperature}, alpha {alpha}, seed {seed}", flush=True)
+            changes = {"alpha": alpha, "temperature": temperature}
+            varied = settings.model_copy(update={"distill": settings.distill.model_copy(update=changes)})
+            stepper, began = setting.Stepper.of(varied, device), time.perf_counter()
+            stepper.train(train, seed, EPOCHS, soft)
+            ours += time.perf_counter() - began
+            stepper, began = setting.Stepper.of(varied, device), time.perf_counter()
+            for _ in range(EPOCHS):
+                online.timm_epoch(varied, device, train, members, stepper)
+            theirs += time.perf_counter() - began
+    return ours / theirs
+
+
+if __name__ == "__main__":
+    errors.run(main)

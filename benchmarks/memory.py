@@ -1,0 +1,41 @@
+"""The peak memory of one piece of work in a process of its own: `python -m benchmarks.memory WORK FOLDER ROUNDS`.
+
+WORK is `start` (imports and models alone), `cache` or `distill`; FOLDER holds `images.npy`, `labels.npy` and
+`targets.npy`; ROUNDS is how often the work goes through all samples.
+"""
+
+import sys
+from pathlib import Path
+
+from benchmarks import setting
+from pipeline import logits
+from pipeline.data import Split
+from pipeline.files import open_array
+from pipeline.training import Looks
+
+
+def main(work: str, folder: Path, rounds: int) -> None:
+    settings, device = setting.start()
+    member, student = setting.teachers(settings, device)[0], setting.Stepper.of(settings, device)
+    train = Split(open_array(folder / "images.npy"), open_array(folder / "labels.npy"))
+    if work == "cache":
+        looks = Looks(settings.views, 0, rounds)
+        logits.cache(folder / "cached.npy", member, train, looks, top_k=None, device=device, name="teacher")
+    if work == "distill":
+        student.train(train, epochs=rounds, taught_by=setting.taught(open_array(folder / "targets.npy"), settings))
+    print(peak_megabytes())
+
+
+def peak_megabytes() -> float:
+    """Of this process since it started, its mapped files included."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

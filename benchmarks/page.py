@@ -1,0 +1,61 @@
+"""Where measured tables go: on the terminal, into `results.json`, and into their place in `README.md`."""
+
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from pipeline import files
+
+HERE = Path(__file__).parent
+RESULTS, PAGE = HERE / "results.json", HERE / "README.md"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number that must be at most, or at least, its limit."""
+
+    name: str
+    value: float
+    limit: float
+    at_least: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+def publish(section: str, table: pd.DataFrame, figures: list[Figure]) -> None:
+    """Print a table and its figures, and put them in place of those measured last."""
+    limits = pd.DataFrame(
+        [
+            {
+                "figure": figure.name,
+                "measured": f"{figure.value:.3g}",
+                "must be": f"{'>=' if figure.at_least else '<='} {figure.limit:.3g}",
+                "": "ok" if figure.ok else "falls short",
+            }
+            for figure in figures
+        ]
+    )
+    text = "\n\n".join(part.to_markdown(index=False) for part in (table, limits) if len(part))
+    text += f"\n\nMeasured on {machine()}."
+    print(f"\n{text}\n", flush=True)
+    results = files.read_json(RESULTS) if RESULTS.exists() else {}
+    results |= {figure.name: {"value": figure.value, "limit": figure.limit, "ok": figure.ok} for figure in figures}
+    files.write_json(RESULTS, dict(sorted(results.items())))
+    page = PAGE.read_text(encoding="utf-8")
+    place = re.compile(rf"(<!-- {section} -->\n).*?(<!-- /{section} -->)", re.DOTALL)
+    files.write_text(PAGE, place.sub(lambda found: f"{found[1]}{text}\n{found[2]}", page))
+
+
+def machine() -> str:
+    """Processor, threads and versions, in a few words."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else []
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return f"{processor}, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__.split('+')[0]}"

@@ -1,0 +1,95 @@
+"""The models of params.yaml with random weights, on images of noise: speed depends on neither."""
+
+import contextlib
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline import compute, models, objectives, params, targets, training
+from pipeline.data import Info, Split
+from pipeline.models import Classifier
+from pipeline.params import Params
+from pipeline.training import Looks, Targets
+
+SIDE, CLASSES = 28, 10
+INFO = Info([str(label) for label in range(CLASSES)], SIDE, [0.3], [0.3], {})
+
+
+def noise(samples: int) -> Split:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (samples, SIDE, SIDE, 1), np.uint8)
+    return Split(images, random.integers(0, CLASSES, samples))
+
+
+@dataclass
+class Stepper:
+    """A student and its optimizer, as pipeline.training has them: one step at a time, or its whole loop."""
+
+    settings: Params
+    device: torch.device
+    model: Classifier
+    optimizer: torch.optim.Optimizer
+
+    @classmethod
+    def of(cls, settings: Params, device: torch.device) -> "Stepper":
+        torch.manual_seed(0)
+        model = models.build(settings.student, INFO).to(device).train()
+        groups = training.decayed_groups(model, settings.student.weight_decay)
+        return cls(settings, device, model, torch.optim.AdamW(groups, lr=1e-4, fused=True))
+
+    def step(self, images: Tensor, labels: Tensor, soft: Tensor | None) -> None:
+        with training.precision(self.model, self.device):
+            logits = self.model(images)
+        distill = self.settings.distill
+        alpha = 0.0 if soft is None else distill.alpha
+        loss = objectives.distillation_loss(logits, labels, soft, alpha, distill.temperature)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+    def train(self, split: Split, seed: int = 0, epochs: int = 1, taught_by: Targets | None = None) -> None:
+        """The pipeline's own training loop, its val split a single batch."""
+        distill = self.settings.distill
+        alpha = 0.0 if taught_by is None else distill.alpha
+
+        def loss(logits: Tensor, labels: Tensor, soft: Tensor | None) -> Tensor:
+            return objectives.distillation_loss(logits, labels, soft, alpha, distill.temperature)
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            training.fit(
+                self.model,
+                split,
+                Split(split.images[:128], split.labels[:128]),
+                self.settings.student.model_copy(update={"epochs": epochs, "lr": 1e-4}),
+                looks(self.settings),
+                loss,
+                device=self.device,
+                seed=seed,
+                name="student",
+                targets=taught_by,
+            )
+
+
+def start() -> tuple[Params, torch.device]:
+    settings = params.load()
+    return settings, compute.device(settings.compute)
+
+
+def teachers(settings: Params, device: torch.device) -> list[Classifier]:
+    torch.manual_seed(1)
+    return [models.build(teacher, INFO).to(device).eval() for teacher in settings.teachers.values()]
+
+
+def looks(settings: Params) -> Looks:
+    return Looks(settings.views, 0, settings.views.count)
+
+
+def batches(samples: int, size: int, seed: int = 0) -> list[np.ndarray]:
+    return np.array_split(np.random.default_rng(seed).permutation(samples), -(-samples // size))
+
+
+def taught(rows: np.ndarray, settings: Params) -> Targets:
+    return targets.reader(rows, (*rows.shape[:2], CLASSES), settings.distill.temperature)

@@ -1,0 +1,24 @@
+"""Times that can be compared: cases take turns, so that a machine that slows down slows all of them."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from tqdm import tqdm
+
+
+def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+    """(rounds,) seconds of each case, called in turn round by round after one untimed round."""
+    seconds = {name: np.empty(rounds) for name in cases}
+    for turn in tqdm(range(-1, rounds), "rounds", leave=False, disable=None):
+        for name, call in cases.items():
+            began = time.perf_counter()
+            call()
+            if turn >= 0:
+                seconds[name][turn] = time.perf_counter() - began
+    return seconds
+
+
+def ratio(seconds: dict[str, np.ndarray], case: str, against: str) -> float:
+    """The median over rounds of one case's time by another's of the same round."""
+    return float(np.median(seconds[case] / seconds[against]))

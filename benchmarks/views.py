@@ -1,0 +1,98 @@
+"""Does the cache cost accuracy? Students taught from V cached looks, and by the teacher online on the same pictures.
+
+`python -m benchmarks.views`, after `make repro`: twelve minutes on two cores. Everything is read on val.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import page
+from benchmarks.page import Figure
+from pipeline import compute, data, errors, files, logits, metrics, models, params, paths, targets
+from pipeline.ensemble import Ensemble
+from pipeline.errors import PipelineError
+from pipeline.params import Views
+from pipeline.students import train_student, view_seed
+from pipeline.training import Looks, Targets, predict
+from pipeline.views import render
+
+VIEWS = (1, 2, 4)
+MIXED = {"mixup 0.2": {"mixup": 0.2}, "cutmix 1.0": {"cutmix": 1.0}}
+
+
+def main() -> None:
+    if not paths.ENSEMBLES.exists():
+        raise PipelineError("This needs the trained teachers; run `make repro` first.")
+    settings = params.load()
+    device, epochs = compute.device(settings.compute), settings.student.epochs
+    info = data.open_info(paths.PREPARED)
+    train, val = data.open_split(paths.PREPARED, "train"), data.open_split(paths.PREPARED, "val")
+    teacher = Ensemble(**files.read_json(paths.ENSEMBLES)["single"])
+    member = models.load(paths.weights(teacher.members[0]))
+
+    def students(name: str, views: Views, taught_by: Targets | None) -> np.ndarray:
+        """(seeds, samples, classes) log-probabilities on val."""
+        found = []
+        for seed in settings.student.seeds:
+            model, _ = train_student(
+                info, train, val, settings.student, views, seed=settings.seed, student_seed=seed, device=device,
+                name=f"{name}, seed {seed}", distill=settings.distill, targets=taught_by,
+            )  # fmt: skip
+            found.append(metrics.log_softmax(predict(model, val.images, device, exact=True)))
+        return np.stack(found)
+
+    def read(rows: np.ndarray) -> Targets:
+        return targets.reader(rows, (len(rows), len(train), len(info.classes)), settings.distill.temperature)
+
+    with tempfile.TemporaryDirectory() as folder:
+
+        def cache(views: Views) -> np.ndarray:
+            cached, path = Path(folder) / "cached.npy", Path(folder) / "targets.npy"
+            looks = Looks(views, view_seed(settings.seed), views.count)
+            logits.cache(cached, member, train, looks, top_k=None, device=device, name="cache")
+            targets.write(path, teacher, [files.open_array(cached)], len(info.classes), None)
+            return np.load(path)
+
+        every = settings.views.model_copy(update={"count": epochs})
+        rows = cache(every)  # a look has the same number whatever their count is, so fewer looks are the first of them
+        of = {"no teacher": students("no teacher", every, None)}
+        for count in [count for count in VIEWS if count < epochs]:
+            fewer = every.model_copy(update={"count": count})
+            of[f"{count} cached"] = students(f"{count} cached", fewer, read(rows[:count]))
+        of[f"{epochs} cached, one an epoch"] = students(f"{epochs} cached", every, read(rows))
+        for name, mixing in MIXED.items():
+            mixed = every.model_copy(update=mixing)
+            of[f"{epochs} cached, {name}"] = students(name, mixed, read(cache(mixed)))
+
+    def online(view: int, ids: np.ndarray) -> np.ndarray:
+        pixels = render(train.images, ids, view, view_seed(settings.seed), every)
+        answer = predict(member, pixels, device, exact=False).astype(np.float64)
+        return teacher.log_probs(answer[None]).astype(np.float32)
+
+    of["online, one an epoch"] = students("online", every, online)
+
+    hits = {name: (log_probs.argmax(axis=2) == val.labels).mean(axis=0) for name, log_probs in of.items()}
+    reference, table = hits["online, one an epoch"], []
+    for name, log_probs in of.items():
+        low, high = metrics.bootstrap_interval(100 * (hits[name] - reference), 10_000, 0)
+        per_seed = 100 * (log_probs.argmax(axis=2) == val.labels).mean(axis=1)
+        table.append(
+            {
+                "looks": name,
+                "val accuracy %": f"{per_seed.mean():.2f}",
+                "± seeds": f"{per_seed.std(ddof=1):.2f}" if len(per_seed) > 1 else "",
+                "minus online [95 %]": f"{100 * (hits[name] - reference).mean():+.2f} [{low:+.2f}, {high:+.2f}]",
+                "NLL": f"{np.mean([metrics.nll(each, val.labels) for each in log_probs]):.3f}",
+            }
+        )
+    difference = 100 * (hits[f"{epochs} cached, one an epoch"] - reference)
+    low, high = metrics.bootstrap_interval(difference, 10_000, 0)
+    name = "V = epochs against online, points (limit: half the interval)"
+    page.publish("views", pd.DataFrame(table), [Figure(name, abs(difference.mean()), (high - low) / 2)])
+
+
+if __name__ == "__main__":
+    errors.run(main)
