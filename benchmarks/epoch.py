@@ -14,7 +14,7 @@ import torch
 from benchmarks import online, page, setting
 from benchmarks.page import Figure
 from benchmarks.timing import alternate, ratio
-from pipeline import errors, logits, targets
+from pipeline import caching, errors, targets
 from pipeline.ensemble import Ensemble
 from pipeline.files import open_array
 from pipeline.params import Params
@@ -67,7 +67,7 @@ def _twelve(settings: Params, device: torch.device) -> float:
         began, cached = time.perf_counter(), []
         for number, member in enumerate(members):
             path = Path(folder) / f"{number}.npy"
-            logits.cache(path, member, train, looks, top_k=None, device=device, name=f"teacher {number}")
+            caching.cache(path, member, train, looks, top_k=None, device=device, name=f"teacher {number}")
             cached.append(open_array(path))
         teacher = Ensemble("simple", [str(number) for number in range(count)], weights, [1.0] * count)
         targets.write(Path(folder) / "targets.npy", teacher, cached, setting.CLASSES, None)

@@ -11,9 +11,9 @@ import pandas as pd
 from benchmarks import online, page, setting
 from benchmarks.page import Figure
 from benchmarks.timing import alternate, ratio
-from pipeline import errors, files, logits, targets, topk
+from pipeline import caching, errors, files, targets, topk
 from pipeline.ensemble import Ensemble
-from pipeline.training import Looks
+from pipeline.views import Looks
 
 SAMPLES, TIMES, ROUNDS = 4000, 4, 5
 FEW, MANY, PROCESSES = 10_000, 60_000, 3
@@ -35,7 +35,7 @@ def _time_of_cache(folder: Path) -> tuple[list, list[Figure]]:
 
     def cache(member, split, views: int) -> None:  # noqa: ANN001
         looks = Looks(settings.views, 0, views)
-        logits.cache(folder / "x.npy", member, split, looks, top_k=None, device=device, name="teacher")
+        caching.cache(folder / "x.npy", member, split, looks, top_k=None, device=device, name="teacher")
 
     seconds = alternate(
         {

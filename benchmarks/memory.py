@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from benchmarks import setting
-from pipeline import logits
+from pipeline import caching
 from pipeline.data import Split
 from pipeline.files import open_array
-from pipeline.training import Looks
+from pipeline.views import Looks
 
 
 def main(work: str, folder: Path, rounds: int) -> None:
@@ -20,7 +20,7 @@ def main(work: str, folder: Path, rounds: int) -> None:
     train = Split(open_array(folder / "images.npy"), open_array(folder / "labels.npy"))
     if work == "cache":
         looks = Looks(settings.views, 0, rounds)
-        logits.cache(folder / "cached.npy", member, train, looks, top_k=None, device=device, name="teacher")
+        caching.cache(folder / "cached.npy", member, train, looks, top_k=None, device=device, name="teacher")
     if work == "distill":
         student.train(train, epochs=rounds, taught_by=setting.taught(open_array(folder / "targets.npy"), settings))
     print(peak_megabytes())

@@ -12,7 +12,8 @@ from pipeline import compute, models, objectives, params, targets, training
 from pipeline.data import Info, Split
 from pipeline.models import Classifier
 from pipeline.params import Params
-from pipeline.training import Looks, Targets
+from pipeline.training import Targets
+from pipeline.views import Looks
 
 SIDE, CLASSES = 28, 10
 INFO = Info([str(label) for label in range(CLASSES)], SIDE, [0.3], [0.3], {})

@@ -11,13 +11,13 @@ import pandas as pd
 
 from benchmarks import page
 from benchmarks.page import Figure
-from pipeline import compute, data, errors, files, logits, metrics, models, params, paths, targets
+from pipeline import caching, compute, data, errors, files, metrics, models, params, paths, targets
 from pipeline.ensemble import Ensemble
 from pipeline.errors import PipelineError
 from pipeline.params import Views
-from pipeline.students import train_student, view_seed
-from pipeline.training import Looks, Targets, predict
-from pipeline.views import render
+from pipeline.students import train_student
+from pipeline.training import Targets, predict
+from pipeline.views import Looks, render, view_seed
 
 VIEWS = (1, 2, 4)
 MIXED = {"mixup 0.2": {"mixup": 0.2}, "cutmix 1.0": {"cutmix": 1.0}}
@@ -52,7 +52,7 @@ def main() -> None:
         def cache(views: Views) -> np.ndarray:
             cached, path = Path(folder) / "cached.npy", Path(folder) / "targets.npy"
             looks = Looks(views, view_seed(settings.seed), views.count)
-            logits.cache(cached, member, train, looks, top_k=None, device=device, name="cache")
+            caching.cache(cached, member, train, looks, top_k=None, device=device, name="cache")
             targets.write(path, teacher, [files.open_array(cached)], len(info.classes), None)
             return np.load(path)
 

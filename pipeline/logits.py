@@ -4,28 +4,16 @@ One folder a teacher: `train.npy` (looks, samples, ...), `val.npy` and `test.npy
 pipeline.topk encodes them, and `manifest.json` with what they were computed from.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
-from pipeline import files, topk
-from pipeline.data import Info, Split
+from pipeline import files
+from pipeline.data import Info
 from pipeline.errors import PipelineError
-from pipeline.models import Classifier
 from pipeline.params import Logits, Views
-from pipeline.prefetch import ahead
-from pipeline.randomness import derive
-from pipeline.training import Looks, predict
-from pipeline.views import render
-
-CHUNK = 2000  # samples rendered, predicted and written at once
-CHECKED = 32  # looks that a teacher is asked again
-TOLERANCE = 0.1  # of the logits' standard deviation: bf16 in batches of another size may differ by some 0.01
 
 
 @dataclass(frozen=True)
@@ -42,38 +30,6 @@ class Origin:
     @classmethod
     def of(cls, weights: Path, info: Info, views: Views, view_seed: int, stored: Logits) -> "Origin":
         return cls(files.sha256(weights), info.sha256, info.classes, views.model_dump(), view_seed, stored.model_dump())
-
-
-def cache(
-    path: Path,
-    model: Classifier,
-    split: Split,
-    looks: Looks | None,
-    *,
-    top_k: int | None,
-    device: torch.device,
-    name: str,
-) -> None:
-    """Write the logits of one split: of each look that training replays, in the model's own precision.
-
-    Args:
-        looks: which, or None: the clean images, in fp32, computed as the exported model does.
-    """
-    views = range(looks.count) if looks else (None,)
-    parts = [(view, start) for view in views for start in range(0, len(split), CHUNK)]
-
-    def pixels() -> Iterator[np.ndarray]:
-        for view, start in parts:
-            ids = np.arange(start, min(start + CHUNK, len(split)))
-            yield split.images[ids] if view is None else render(split.images, ids, view, looks.seed, looks.spec)
-
-    def rows() -> Iterator[np.ndarray]:
-        for images in tqdm(ahead(pixels(), device), name, total=len(parts), leave=False, disable=None):
-            yield topk.encode(predict(model, images, device, exact=looks is None), top_k)
-            files.forget(split.images)
-
-    dtype, shape = topk.row_type(len(model.info.classes), top_k)
-    files.write_chunks(path, (len(views), len(split), *shape), dtype, rows())
 
 
 def seal(folder: Path, origin: Origin) -> None:
@@ -95,24 +51,6 @@ def open_cache(folder: Path, split: str, origin: Origin) -> np.ndarray:
     if files.sha256(path) != manifest["sha256"][split]:
         raise PipelineError(f"{path} is not what `cache_logits` wrote (its checksum differs); delete it, `dvc repro`.")
     return array
-
-
-def check(model: Classifier, split: Split, cached: np.ndarray, looks: Looks, device: torch.device, path: Path) -> None:
-    """Ask the teacher again about a few of the cached looks at train; another answer is a PipelineError."""
-    random = np.random.default_rng(derive(looks.seed, "check"))
-    for view in random.integers(0, looks.count, CHECKED // 8):
-        ids = random.integers(0, len(split), 8)
-        pixels = render(split.images, ids, int(view), looks.seed, looks.spec)
-        again, rows = predict(model, pixels, device, exact=False), cached[view, ids]
-        tolerance, known = TOLERANCE * again.std(), rows
-        if rows.dtype.names:
-            known, again = rows["logits"], np.take_along_axis(again, rows["classes"].astype(np.int64), axis=1)
-        wrong = (np.abs(again - known) > tolerance).any(axis=1)
-        if wrong.any():
-            raise PipelineError(
-                f"{path} does not hold what its teacher says: look {view} at training image {ids[wrong][0]} "
-                f"differs; delete the file and run `dvc repro`."
-            )
 
 
 _MEANINGS = {

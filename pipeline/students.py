@@ -7,12 +7,8 @@ from pipeline.data import Info, Split
 from pipeline.models import Classifier
 from pipeline.params import Distill, Student, Views
 from pipeline.randomness import derive
-from pipeline.training import Looks, Targets, Trained
-
-
-def view_seed(seed: int) -> int:
-    """The seed of the looks that students see and that teachers' logits are cached for."""
-    return derive(seed, "views")
+from pipeline.training import Targets, Trained
+from pipeline.views import Looks, view_seed
 
 
 def train_student(

@@ -14,10 +14,10 @@ from pipeline import files, metrics
 from pipeline.data import Split
 from pipeline.errors import PipelineError
 from pipeline.models import Classifier
-from pipeline.params import Augmentation, Training
+from pipeline.params import Training
 from pipeline.prefetch import ahead
 from pipeline.randomness import derive
-from pipeline.views import labels_of, render
+from pipeline.views import Looks, labels_of, render
 
 EVALUATION_BATCH = {"cpu": 128, "cuda": 2048, "mps": 1024}  # on a CPU, what fits its cache is nearly twice as fast
 
@@ -28,18 +28,6 @@ Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 Targets = Callable[[int, np.ndarray], np.ndarray]
 """(view, ids) to (batch, classes) float32 teacher's logits of exactly those looks."""
-
-
-@dataclass(frozen=True)
-class Looks:
-    """Which augmented looks training sees: epoch e sees look e modulo `count`, or a fresh one where that is None."""
-
-    spec: Augmentation
-    seed: int
-    count: int | None
-
-    def view(self, epoch: int) -> int:
-        return epoch if self.count is None else epoch % self.count
 
 
 @dataclass(frozen=True)

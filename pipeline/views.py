@@ -1,13 +1,32 @@
 """Augmentation as a pure function: any process can replay the look that any other process saw."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.special import betaincinv
 
 from pipeline.params import Augmentation
-from pipeline.randomness import uniform
+from pipeline.randomness import derive, uniform
 
 # Which draw of `uniform` decides what; a number once used keeps its meaning, or every look would change.
 TOP, LEFT, FLIP, ERASE_TOP, ERASE_LEFT, ERASE, PARTNER, SHARE, BOX_TOP, BOX_LEFT, CUTMIX = range(11)
+
+
+def view_seed(seed: int) -> int:
+    """The seed of the looks that students see and that teachers' logits are cached for."""
+    return derive(seed, "views")
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Which augmented looks training sees: epoch e sees look e modulo `count`, or a fresh one where that is None."""
+
+    spec: Augmentation
+    seed: int
+    count: int | None
+
+    def view(self, epoch: int) -> int:
+        return epoch if self.count is None else epoch % self.count
 
 
 def render(images: np.ndarray, ids: np.ndarray, view: int, seed: int, spec: Augmentation) -> np.ndarray:

@@ -24,7 +24,7 @@ from pipeline import (
 from pipeline.comparison import Method
 from pipeline.ensemble import Ensemble
 from pipeline.randomness import derive
-from pipeline.students import view_seed
+from pipeline.views import view_seed
 
 
 def main() -> None:

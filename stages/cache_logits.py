@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from pipeline import compute, data, errors, logits, metrics, models, params, paths, topk, tracking
-from pipeline.students import view_seed
-from pipeline.training import Looks
+from pipeline import caching, compute, data, errors, logits, metrics, models, params, paths, topk, tracking
+from pipeline.views import Looks, view_seed
 
 SCORED = 10_000  # samples whose cached logits are scored for the log
 
@@ -19,7 +18,7 @@ def main(name: str) -> None:
     for split, seen in (("train", looks), ("val", None), ("test", None)):
         images, path = data.open_split(paths.PREPARED, split), folder / f"{split}.npy"
         top_k = settings.logits.top_k
-        logits.cache(path, model, images, seen, top_k=top_k, device=device, name=f"{name}: {split}")
+        caching.cache(path, model, images, seen, top_k=top_k, device=device, name=f"{name}: {split}")
         if split != "test":
             some = np.linspace(0, len(images) - 1, min(SCORED, len(images))).astype(int)
             rows = topk.decode(np.load(path, mmap_mode="r")[0][some], len(info.classes))

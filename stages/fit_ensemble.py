@@ -3,6 +3,7 @@
 import numpy as np
 
 from pipeline import (
+    caching,
     compute,
     data,
     ensemble,
@@ -18,8 +19,7 @@ from pipeline import (
     tracking,
 )
 from pipeline.randomness import derive
-from pipeline.students import view_seed
-from pipeline.training import Looks
+from pipeline.views import Looks, view_seed
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
         folder = paths.logits(name)
         origin = logits.Origin.of(paths.weights(name), info, settings.views, looks.seed, settings.logits)
         cached[name] = logits.open_cache(folder, "train", origin)
-        logits.check(models.load(paths.weights(name)), train, cached[name], looks, device, folder / "train.npy")
+        caching.check(models.load(paths.weights(name)), train, cached[name], looks, device, folder / "train.npy")
         of_val.append(topk.decode(logits.open_cache(folder, "val", origin)[0], len(info.classes)))
     on_val = np.stack(of_val).astype(np.float64)  # (members, samples, classes)
 

@@ -4,6 +4,7 @@ import torch
 
 from pipeline import compute, data, errors, models, objectives, params, paths, tracking, training
 from pipeline.randomness import derive
+from pipeline.views import Looks
 from stages import trained
 
 
@@ -18,7 +19,7 @@ def main(name: str) -> None:
     torch.manual_seed(seed)
     model = models.build(teacher, info)
     # Looks of its own and ever new ones: what it labels later is not what it has learned by heart.
-    looks = training.Looks(settings.augmentation, seed, count=None)
+    looks = Looks(settings.augmentation, seed, count=None)
     result = training.fit(
         model,
         train,

@@ -17,7 +17,7 @@ STAGES = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"]
 
 LAYERS = [
     *("errors", "paths", "files", "randomness", "params", "compute", "sources", "splits", "data"),
-    *("views", "prefetch", "topk", "objectives", "metrics", "models", "training", "students", "logits"),
+    *("views", "prefetch", "topk", "logits", "objectives", "metrics", "models", "training", "students", "caching"),
     *("ensemble", "targets", "tracking", "latency", "export", "comparison", "report"),
 ]
 

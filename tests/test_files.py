@@ -131,3 +131,12 @@ def test_chunks_that_end_early_leave_no_file(tmp_path):
     with pytest.raises(PipelineError, match="no more"):
         files.write_chunks(tmp_path / "x.npy", (6,), np.dtype(float), chunks())
     assert not list(tmp_path.iterdir())
+
+
+def test_forgotten_pages_are_read_again(tmp_path):
+    array = np.arange(5000)
+    files.write_array(tmp_path / "x.npy", array)
+    mapped = files.open_array(tmp_path / "x.npy")
+    for view in (mapped, mapped[10:20], np.asarray(mapped), array):
+        files.forget(view)
+    assert np.array_equal(mapped, array)

@@ -35,9 +35,10 @@ def test_splits_are_stratified():
     }
 
 
-def test_positions_ascend():
-    for ids in splits.split(source(), toys.data_params(), seed=0).values():
-        assert (np.diff(ids) > 0).all()
+def test_positions_of_val_and_test_ascend_and_those_of_train_are_shuffled():
+    split = splits.split(source(), toys.data_params(), seed=0)
+    assert (np.diff(split["val"]) > 0).all() and (np.diff(split["test"]) > 0).all()
+    assert 0.35 < (np.diff(split["train"]) > 0).mean() < 0.65
 
 
 def test_the_same_seed_gives_the_same_splits():

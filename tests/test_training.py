@@ -6,10 +6,10 @@ from pipeline import metrics, topk, training
 from pipeline.errors import PipelineError
 from pipeline.objectives import label_loss, soft_loss
 from pipeline.params import Distill
-from pipeline.students import train_student, view_seed
+from pipeline.students import train_student
 from pipeline.targets import reader
-from pipeline.training import Looks, predict
-from pipeline.views import render
+from pipeline.training import predict
+from pipeline.views import Looks, render, view_seed
 from tests import toys
 
 TRAIN, VAL = toys.split(20), toys.split(12, seed=1)
@@ -118,6 +118,29 @@ def test_an_epoch_sees_one_look_at_every_sample_once(count, views):
         soft = np.concatenate(steps[3 * epoch : 3 * epoch + 3])
         assert set(soft[:, 0]) == {view}
         assert sorted(soft[:, 1]) == list(range(20))
+
+
+@pytest.mark.parametrize("samples", [1, 20, 64, 65, 1000])
+def test_a_shuffled_epoch_has_every_sample_once(monkeypatch, samples):
+    monkeypatch.setattr(training, "WINDOW", 64)
+    assert sorted(training.shuffled(samples, np.random.default_rng(0))) == list(range(samples))
+
+
+def test_an_epoch_reads_slice_by_slice_and_shuffles_within(monkeypatch):
+    monkeypatch.setattr(training, "WINDOW", 64)
+    random = np.random.default_rng(0)
+    first, second = training.shuffled(1024, random), training.shuffled(1024, random)
+    slices = first.reshape(16, 64)
+    assert all(len(set((part - start) % 1024)) == 64 and ((part - start) % 1024).max() == 63
+               for part in slices for start in [_start(part)])  # fmt: skip
+    assert not any((np.diff(part) == 1).mean() > 0.2 for part in slices)
+    assert _start(first[:64]) % 64 != _start(second[:64]) % 64  # cut elsewhere
+
+
+def _start(part):
+    """The first sample of a slice that may run over the end."""
+    ids = set(part)
+    return next(sample for sample in part if (sample - 1) % 1024 not in ids)
 
 
 def test_the_order_of_samples_does_not_depend_on_the_loss():

@@ -1,0 +1,71 @@
+"""A teacher looks once at every look and writes what it says, and is asked again before it teaches."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pipeline import files, topk
+from pipeline.data import Split
+from pipeline.errors import PipelineError
+from pipeline.models import Classifier
+from pipeline.prefetch import ahead
+from pipeline.randomness import derive
+from pipeline.training import predict
+from pipeline.views import Looks, render
+
+CHUNK = 2000  # samples rendered, predicted and written at once
+CHECKED = 32  # looks that a teacher is asked again
+TOLERANCE = 0.1  # of the logits' standard deviation: bf16 in batches of another size may differ by some 0.01
+
+
+def cache(
+    path: Path,
+    model: Classifier,
+    split: Split,
+    looks: Looks | None,
+    *,
+    top_k: int | None,
+    device: torch.device,
+    name: str,
+) -> None:
+    """Write the logits of one split: of each look that training replays, in the model's own precision.
+
+    Args:
+        looks: which, or None: the clean images, in fp32, computed as the exported model does.
+    """
+    views = range(looks.count) if looks else (None,)
+    parts = [(view, start) for view in views for start in range(0, len(split), CHUNK)]
+
+    def pixels() -> Iterator[np.ndarray]:
+        for view, start in parts:
+            ids = np.arange(start, min(start + CHUNK, len(split)))
+            yield split.images[ids] if view is None else render(split.images, ids, view, looks.seed, looks.spec)
+
+    def rows() -> Iterator[np.ndarray]:
+        for images in tqdm(ahead(pixels(), device), name, total=len(parts), leave=False, disable=None):
+            yield topk.encode(predict(model, images, device, exact=looks is None), top_k)
+            files.forget(split.images)
+
+    dtype, shape = topk.row_type(len(model.info.classes), top_k)
+    files.write_chunks(path, (len(views), len(split), *shape), dtype, rows())
+
+
+def check(model: Classifier, split: Split, cached: np.ndarray, looks: Looks, device: torch.device, path: Path) -> None:
+    """Ask the teacher again about a few of the cached looks at train; another answer is a PipelineError."""
+    random = np.random.default_rng(derive(looks.seed, "check"))
+    for view in random.integers(0, looks.count, CHECKED // 8):
+        ids = random.integers(0, len(split), 8)
+        pixels = render(split.images, ids, int(view), looks.seed, looks.spec)
+        again, rows = predict(model, pixels, device, exact=False), cached[view, ids]
+        tolerance, known = TOLERANCE * again.std(), rows
+        if rows.dtype.names:
+            known, again = rows["logits"], np.take_along_axis(again, rows["classes"].astype(np.int64), axis=1)
+        wrong = (np.abs(again - known) > tolerance).any(axis=1)
+        if wrong.any():
+            raise PipelineError(
+                f"{path} does not hold what its teacher says: look {view} at training image {ids[wrong][0]} "
+                f"differs; delete the file and run `dvc repro`."
+            )
