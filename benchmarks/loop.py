@@ -9,7 +9,7 @@ from benchmarks.timing import alternate, ratio
 from pipeline import errors, training
 from pipeline.prefetch import ahead
 
-SAMPLES, ROUNDS = 7680, 15
+SAMPLES, ROUNDS = 20_480, 11
 FEW = 2560  # samples of a pass over a slow loader
 
 

@@ -13,9 +13,13 @@ from pipeline.data import Split
 from pipeline.files import open_array
 from pipeline.views import Looks
 
+BATCH = 250  # divides 10,000 and 60,000: batches of several sizes would keep scratch memory of each
+
 
 def main(work: str, folder: Path, rounds: int) -> None:
     settings, device = setting.start()
+    even = settings.student.model_copy(update={"batch_size": BATCH})
+    settings = settings.model_copy(update={"student": even})
     member, student = setting.teachers(settings, device)[0], setting.Stepper.of(settings, device)
     train = Split(open_array(folder / "images.npy"), open_array(folder / "labels.npy"))
     if work == "cache":

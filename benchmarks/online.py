@@ -17,6 +17,7 @@ from pipeline.data import Split
 from pipeline.models import Classifier
 from pipeline.params import Params
 
+NORMALISED = {"mean": (0.5,), "std": (0.5,)}  # timm converts between student and teacher only where these differ
 WORKERS = os.cpu_count() or 1
 
 
@@ -55,6 +56,7 @@ class Average(nn.Module):
     def __init__(self, members: list[Classifier], device: torch.device) -> None:
         super().__init__()
         self.members, self.device = nn.ModuleList(members), device
+        self.pretrained_cfg = NORMALISED
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits = []
@@ -69,7 +71,7 @@ def timm_epoch(
 ) -> None:
     """timm.task's logit distillation, fed by our input pipeline and with the teachers in their best precision."""
     distill, student = settings.distill, stepper.model.net
-    student.pretrained_cfg = {"mean": (0.5,), "std": (0.5,)}
+    student.pretrained_cfg = NORMALISED
     task = LogitDistillationTask(
         student,
         Average(teachers, device),

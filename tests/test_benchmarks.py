@@ -1,0 +1,47 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import __main__, page, timing
+from benchmarks.page import Figure
+from tests.conftest import CHECKOUT
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    (tmp_path / "README.md").write_text("before\n<!-- loop -->\nold\n<!-- /loop -->\nafter\n")
+    monkeypatch.setattr(page, "PAGE", tmp_path / "README.md")
+    monkeypatch.setattr(page, "RESULTS", tmp_path / "results.json")
+    return tmp_path
+
+
+def test_tables_take_the_place_of_the_old_ones_and_figures_join_those_of_others(place):
+    (place / "results.json").write_text('{"other": {"value": 1, "limit": 2, "ok": true}}')
+    page.publish("loop", pd.DataFrame({"loop": ["bare"]}), [Figure("slow", 3, 2), Figure("fast", 3, 2, at_least=True)])
+    text = (place / "README.md").read_text()
+    assert text.startswith("before\n") and text.endswith("<!-- /loop -->\nafter\n")
+    assert "old" not in text and "bare" in text and "falls short" in text
+    results = json.loads((place / "results.json").read_text())
+    assert {name: row["ok"] for name, row in results.items()} == {"other": True, "slow": False, "fast": True}
+
+
+def test_cases_take_turns_after_a_round_that_is_not_timed():
+    calls = []
+    seconds = timing.alternate({name: lambda name=name: calls.append(name) for name in "ab"}, 3)
+    assert calls == ["a", "b"] * 4
+    assert all(len(values) == 3 for values in seconds.values())
+
+
+def test_a_ratio_is_the_median_of_the_ratios_of_each_round():
+    assert timing.ratio({"a": np.array([1.0, 4.0, 9.0]), "b": np.array([1.0, 2.0, 3.0])}, "a", "b") == 2
+
+
+def test_every_benchmark_has_its_place_and_its_figures():
+    text = (CHECKOUT / "benchmarks/README.md").read_text()
+    for name in __main__.NAMES:
+        table = text.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0]
+        assert "| figure" in table
+    results = json.loads((CHECKOUT / "benchmarks/results.json").read_text())
+    assert all(set(row) == {"value", "limit", "ok"} for row in results.values())
