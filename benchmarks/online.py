@@ -1,5 +1,6 @@
 """What we are measured against: distillation with the teachers in the loop, as others do it."""
 
+import contextlib
 import os
 
 import numpy as np
@@ -51,30 +52,36 @@ def loader(split: Split, settings: Params, workers: int) -> DataLoader:
 
 
 class Average(nn.Module):
-    """The teachers' mean probability, each teacher in its own best precision."""
+    """The teachers' mean probability, in the precision around it or each teacher in its own best one."""
 
-    def __init__(self, members: list[Classifier], device: torch.device) -> None:
+    def __init__(self, members: list[Classifier], device: torch.device, own_precision: bool) -> None:
         super().__init__()
-        self.members, self.device = nn.ModuleList(members), device
+        self.members, self.device, self.own_precision = nn.ModuleList(members), device, own_precision
         self.pretrained_cfg = NORMALISED
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits = []
         for member in self.members:
-            with training.precision(member, self.device):
+            with training.precision(member, self.device) if self.own_precision else contextlib.nullcontext():
                 logits.append(member.net(pixels).float())
         return torch.stack([F.softmax(each, dim=1) for each in logits]).mean(dim=0).log()
 
 
 def timm_epoch(
-    settings: Params, device: torch.device, split: Split, teachers: list[Classifier], stepper: setting.Stepper
+    settings: Params,
+    device: torch.device,
+    split: Split,
+    teachers: list[Classifier],
+    stepper: setting.Stepper,
+    *,
+    own_precision: bool,
 ) -> None:
-    """timm.task's logit distillation, fed by our input pipeline and with the teachers in their best precision."""
+    """timm.task's logit distillation, fed by our input pipeline, under one autocast as timm's train script has it."""
     distill, student = settings.distill, stepper.model.net
     student.pretrained_cfg = NORMALISED
     task = LogitDistillationTask(
         student,
-        Average(teachers, device),
+        Average(teachers, device, own_precision),
         criterion=nn.CrossEntropyLoss(),
         task_loss_weight=1 - distill.alpha,
         temperature=distill.temperature,

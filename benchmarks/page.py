@@ -25,7 +25,7 @@ class Figure:
 
     @property
     def ok(self) -> bool:
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
+        return bool(self.value >= self.limit if self.at_least else self.value <= self.limit)
 
 
 def publish(section: str, table: pd.DataFrame, figures: list[Figure]) -> None:
@@ -45,7 +45,9 @@ def publish(section: str, table: pd.DataFrame, figures: list[Figure]) -> None:
     text += f"\n\nMeasured on {machine()}."
     print(f"\n{text}\n", flush=True)
     results = files.read_json(RESULTS) if RESULTS.exists() else {}
-    results |= {figure.name: {"value": figure.value, "limit": figure.limit, "ok": figure.ok} for figure in figures}
+    results |= {
+        figure.name: {"value": float(figure.value), "limit": float(figure.limit), "ok": figure.ok} for figure in figures
+    }
     files.write_json(RESULTS, dict(sorted(results.items())))
     page = PAGE.read_text(encoding="utf-8")
     place = re.compile(rf"(<!-- {section} -->\n).*?(<!-- /{section} -->)", re.DOTALL)
