@@ -41,24 +41,21 @@ class Stepper:
         groups = training.decayed_groups(model, settings.student.weight_decay)
         return cls(settings, device, model, torch.optim.AdamW(groups, lr=1e-4, fused=True))
 
+    def loss(self, logits: Tensor, labels: Tensor, soft: Tensor | None) -> Tensor:
+        distill = self.settings.distill
+        alpha = 0.0 if soft is None else distill.alpha
+        return objectives.distillation_loss(logits, labels, soft, alpha, distill.temperature)
+
     def step(self, images: Tensor, labels: Tensor, soft: Tensor | None) -> None:
         with training.precision(self.model, self.device):
             logits = self.model(images)
-        distill = self.settings.distill
-        alpha = 0.0 if soft is None else distill.alpha
-        loss = objectives.distillation_loss(logits, labels, soft, alpha, distill.temperature)
+        loss = self.loss(logits, labels, soft)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
 
     def train(self, split: Split, seed: int = 0, epochs: int = 1, taught_by: Targets | None = None) -> None:
         """The pipeline's own training loop, its val split a single batch."""
-        distill = self.settings.distill
-        alpha = 0.0 if taught_by is None else distill.alpha
-
-        def loss(logits: Tensor, labels: Tensor, soft: Tensor | None) -> Tensor:
-            return objectives.distillation_loss(logits, labels, soft, alpha, distill.temperature)
-
         with contextlib.redirect_stdout(io.StringIO()):
             training.fit(
                 self.model,
@@ -66,7 +63,7 @@ class Stepper:
                 Split(split.images[:128], split.labels[:128]),
                 self.settings.student.model_copy(update={"epochs": epochs, "lr": 1e-4}),
                 looks(self.settings),
-                loss,
+                self.loss,
                 device=self.device,
                 seed=seed,
                 name="student",
