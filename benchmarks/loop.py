@@ -19,7 +19,7 @@ def main() -> None:
     size = settings.student.batch_size
     soft = setting.taught(online.random_targets(settings.views.count, SAMPLES), settings)
     order = setting.batches(SAMPLES, size)
-    trained = setting.Stepper.of(settings, device)
+    trained, compiled = setting.Stepper.of(settings, device), setting.Stepper.of(settings, device)
     fixed = training.batch(train, order[0], looks, 0, soft, setting.CLASSES)
     fixed = tuple(part.to(device) for part in fixed)
 
@@ -39,10 +39,11 @@ def main() -> None:
             "bare step, one batch in memory": bare,
             "training loop": lambda: trained.train(train, taught_by=soft),
             "steps with a thread that prepares": threaded,
+            "training loop, torch.compile": lambda: compiled.train(train, taught_by=soft, compiled=True),
         },
         ROUNDS,
     )
-    in_memory, ours, _ = steps
+    in_memory, ours, *_ = steps
     few = setting.noise(FEW)
     loaders = {workers: online.loader(few, settings, workers) for workers in range(online.WORKERS + 1)}
     feeds = alternate(

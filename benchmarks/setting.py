@@ -54,7 +54,9 @@ class Stepper:
         loss.backward()
         self.optimizer.step()
 
-    def train(self, split: Split, seed: int = 0, epochs: int = 1, taught_by: Targets | None = None) -> None:
+    def train(
+        self, split: Split, seed: int = 0, epochs: int = 1, taught_by: Targets | None = None, compiled: bool = False
+    ) -> None:
         """The pipeline's own training loop, its val split a single batch."""
         with contextlib.redirect_stdout(io.StringIO()):
             training.fit(
@@ -68,6 +70,7 @@ class Stepper:
                 seed=seed,
                 name="student",
                 targets=taught_by,
+                compiled=compiled,
             )
 
 

@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.params import Views
 from pipeline.students import train_student
 from pipeline.training import Targets, predict
-from pipeline.views import Looks, render, view_seed
+from pipeline.views import Looks, render
 
 VIEWS = (1, 2, 4)
 MIXED = {"mixup 0.2": {"mixup": 0.2}, "cutmix 1.0": {"cutmix": 1.0}}
@@ -51,7 +51,7 @@ def main() -> None:
 
         def cache(views: Views) -> np.ndarray:
             cached, path = Path(folder) / "cached.npy", Path(folder) / "targets.npy"
-            looks = Looks(views, view_seed(settings.seed), views.count)
+            looks = Looks.cached(views, settings.seed)
             caching.cache(cached, member, train, looks, top_k=None, device=device, name="cache")
             targets.write(path, teacher, [files.open_array(cached)], len(info.classes), None)
             return np.load(path)
@@ -68,7 +68,7 @@ def main() -> None:
             of[f"{epochs} cached, {name}"] = students(name, mixed, read(cache(mixed)))
 
     def online(view: int, ids: np.ndarray) -> np.ndarray:
-        pixels = render(train.images, ids, view, view_seed(settings.seed), every)
+        pixels = render(train.images, ids, view, Looks.cached(every, settings.seed).seed, every)
         answer = predict(member, pixels, device, exact=False).astype(np.float64)
         return teacher.log_probs(answer[None]).astype(np.float32)
 

@@ -13,7 +13,8 @@ import numpy as np
 from pipeline import files
 from pipeline.data import Info
 from pipeline.errors import PipelineError
-from pipeline.params import Logits, Views
+from pipeline.params import Logits
+from pipeline.views import Looks
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,9 @@ class Origin:
     logits: dict[str, Any]
 
     @classmethod
-    def of(cls, weights: Path, info: Info, views: Views, view_seed: int, stored: Logits) -> "Origin":
-        return cls(files.sha256(weights), info.sha256, info.classes, views.model_dump(), view_seed, stored.model_dump())
+    def of(cls, weights: Path, info: Info, looks: Looks, stored: Logits) -> "Origin":
+        views = looks.spec.model_dump()
+        return cls(files.sha256(weights), info.sha256, info.classes, views, looks.seed, stored.model_dump())
 
 
 def seal(folder: Path, origin: Origin) -> None:

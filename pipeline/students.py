@@ -8,7 +8,7 @@ from pipeline.models import Classifier
 from pipeline.params import Distill, Student, Views
 from pipeline.randomness import derive
 from pipeline.training import Targets, Trained
-from pipeline.views import Looks, view_seed
+from pipeline.views import Looks
 
 
 def train_student(
@@ -44,7 +44,7 @@ def train_student(
         train,
         val,
         settings,
-        Looks(views, view_seed(seed), views.count),
+        Looks.cached(views, seed),
         loss,
         device=device,
         seed=derive(seed, "student", student_seed),

@@ -5,16 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaincinv
 
-from pipeline.params import Augmentation
+from pipeline.params import Augmentation, Views
 from pipeline.randomness import derive, uniform
 
 # Which draw of `uniform` decides what; a number once used keeps its meaning, or every look would change.
 TOP, LEFT, FLIP, ERASE_TOP, ERASE_LEFT, ERASE, PARTNER, SHARE, BOX_TOP, BOX_LEFT, CUTMIX = range(11)
-
-
-def view_seed(seed: int) -> int:
-    """The seed of the looks that students see and that teachers' logits are cached for."""
-    return derive(seed, "views")
 
 
 @dataclass(frozen=True)
@@ -24,6 +19,11 @@ class Looks:
     spec: Augmentation
     seed: int
     count: int | None
+
+    @classmethod
+    def cached(cls, views: Views, seed: int) -> "Looks":
+        """Those that students see and that teachers' logits are cached for. seed: `seed` of params.yaml."""
+        return cls(views, derive(seed, "views"), views.count)
 
     def view(self, epoch: int) -> int:
         return epoch if self.count is None else epoch % self.count

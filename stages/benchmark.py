@@ -24,7 +24,7 @@ from pipeline import (
 from pipeline.comparison import Method
 from pipeline.ensemble import Ensemble
 from pipeline.randomness import derive
-from pipeline.views import view_seed
+from pipeline.views import Looks
 
 
 def main() -> None:
@@ -82,9 +82,9 @@ def main() -> None:
 
 def _cached_logits(settings: params.Params, info: data.Info) -> np.ndarray:
     """(members, samples, classes) the teachers' logits of test."""
-    seed, cached = view_seed(settings.seed), []
+    looks, cached = Looks.cached(settings.views, settings.seed), []
     for name in settings.teachers:
-        origin = logits.Origin.of(paths.weights(name), info, settings.views, seed, settings.logits)
+        origin = logits.Origin.of(paths.weights(name), info, looks, settings.logits)
         rows = logits.open_cache(paths.logits(name), "test", origin)[0]
         cached.append(topk.decode(rows, len(info.classes)))
     return np.stack(cached).astype(np.float64)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pipeline import caching, compute, data, errors, logits, metrics, models, params, paths, topk, tracking
-from pipeline.views import Looks, view_seed
+from pipeline import caching, compute, data, errors, files, logits, metrics, models, params, paths, topk, tracking
+from pipeline.views import Looks
 
 SCORED = 10_000  # samples whose cached logits are scored for the log
 
@@ -13,7 +13,7 @@ def main(name: str) -> None:
     settings = params.load()
     device = compute.device(settings.compute)
     info, model = data.open_info(paths.PREPARED), models.load(paths.weights(name))
-    looks = Looks(settings.views, view_seed(settings.seed), settings.views.count)
+    looks = Looks.cached(settings.views, settings.seed)
     folder, scores = paths.logits(name), {}
     for split, seen in (("train", looks), ("val", None), ("test", None)):
         images, path = data.open_split(paths.PREPARED, split), folder / f"{split}.npy"
@@ -21,10 +21,10 @@ def main(name: str) -> None:
         caching.cache(path, model, images, seen, top_k=top_k, device=device, name=f"{name}: {split}")
         if split != "test":
             some = np.linspace(0, len(images) - 1, min(SCORED, len(images))).astype(int)
-            rows = topk.decode(np.load(path, mmap_mode="r")[0][some], len(info.classes))
+            rows = topk.decode(files.open_array(path)[0][some], len(info.classes))
             scored = metrics.scores(rows, images.labels[some])
             scores |= {f"{split}_{metric}": value for metric, value in scored.items()}
-    logits.seal(folder, logits.Origin.of(paths.weights(name), info, settings.views, looks.seed, settings.logits))
+    logits.seal(folder, logits.Origin.of(paths.weights(name), info, looks, settings.logits))
     print(f"{name}: val accuracy {100 * scores['val_accuracy']:.2f} %, looks {looks.count}")
     tracking.log(
         record,

@@ -19,7 +19,7 @@ from pipeline import (
     tracking,
 )
 from pipeline.randomness import derive
-from pipeline.views import Looks, view_seed
+from pipeline.views import Looks
 
 
 def main() -> None:
@@ -28,11 +28,11 @@ def main() -> None:
     info, val = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "val")
     names, folds = list(settings.teachers), settings.ensemble.folds
     train, device = data.open_split(paths.PREPARED, "train"), compute.device(settings.compute)
-    looks = Looks(settings.views, view_seed(settings.seed), settings.views.count)
+    looks = Looks.cached(settings.views, settings.seed)
     cached, of_val = {}, []
     for name in names:
         folder = paths.logits(name)
-        origin = logits.Origin.of(paths.weights(name), info, settings.views, looks.seed, settings.logits)
+        origin = logits.Origin.of(paths.weights(name), info, looks, settings.logits)
         cached[name] = logits.open_cache(folder, "train", origin)
         caching.check(models.load(paths.weights(name)), train, cached[name], looks, device, folder / "train.npy")
         of_val.append(topk.decode(logits.open_cache(folder, "val", origin)[0], len(info.classes)))

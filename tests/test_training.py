@@ -9,7 +9,7 @@ from pipeline.params import Distill
 from pipeline.students import train_student
 from pipeline.targets import reader
 from pipeline.training import predict
-from pipeline.views import Looks, render, view_seed
+from pipeline.views import Looks, render
 from tests import toys
 
 TRAIN, VAL = toys.split(20), toys.split(12, seed=1)
@@ -213,7 +213,7 @@ def test_a_student_equals_the_training_loop_with_the_soft_loss():
     from pipeline.randomness import derive
 
     model = toys.classifier(seed=derive(0, "student", 0))
-    looks = Looks(toys.VIEWS, view_seed(0), 2)
+    looks = Looks.cached(toys.VIEWS, 0)
     changes = {"weight_decay": toys.STUDENT.weight_decay}
     fit(model, lambda logits, labels, soft: soft_loss(logits, soft, 4.0), looks, seed=derive(0, "student", 0),
         targets=from_array(TARGETS), **changes)  # fmt: skip
