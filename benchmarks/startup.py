@@ -4,36 +4,31 @@ In a scratch copy, on the data of the smoke profile, where there is next to no w
 are subtracted.
 """
 
-import os
-import subprocess
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from benchmarks import page
+from benchmarks import page, scratch
 from benchmarks.page import Figure
+from benchmarks.scratch import run
 from benchmarks.timing import alternate
 from pipeline import errors, files, paths
 
 STAGES = ("prepare", "train_teacher resnet", "cache_logits resnet", "fit_ensemble", "train_baseline 0",
-          "distill ensemble 0", "export ensemble-0", "benchmark", "publish")  # fmt: skip
+          "distill ensemble 0", "export ensemble-0", "time_members", "benchmark", "publish")  # fmt: skip
 ROUNDS = 3
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        _copy(root)
-        _run(root, sys.executable, "-m", "stages.wiring", "--profile", "profiles/smoke.yaml")
+    with scratch.checkout(Path("profiles/smoke.yaml").read_text(encoding="utf-8")) as root:
         print("a first run of every stage", flush=True)
-        _run(root, "dvc", "repro")
-        idle = alternate({"dvc repro, nothing to do": lambda: _run(root, "dvc", "repro")}, ROUNDS)
+        run(root, "dvc", "repro")
+        idle = alternate({"dvc repro, nothing to do": lambda: run(root, "dvc", "repro")}, ROUNDS)
         python = [sys.executable, "-m"]
-        commands = {stage: partial(_run, root, *python, *f"stages.{stage}".split()) for stage in STAGES}
+        commands = {stage: partial(run, root, *python, *f"stages.{stage}".split()) for stage in STAGES}
         seconds = alternate(commands, ROUNDS)
         work = {stage: _work(root, *stage.split()) for stage in STAGES}
     beyond = {stage: float(np.median(seconds[stage])) - work[stage] for stage in STAGES}
@@ -45,23 +40,6 @@ def main() -> None:
         Figure("slowest stage beyond its work, seconds", max(beyond.values()), 6),
         Figure("dvc repro with nothing to do, seconds", nothing, 5),
     ])  # fmt: skip
-
-
-def _copy(root: Path) -> None:
-    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if name != "dvc.lock" and Path(name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_bytes(Path(name).read_bytes())
-    _run(root, "git", "init", "-q")
-
-
-def _run(root: Path, *words: str) -> None:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_"))}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    result = subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True)
-    if result.returncode:
-        raise errors.PipelineError(f"`{' '.join(words)}` failed: {result.stderr[-2000:]}")
 
 
 def _work(root: Path, stage: str, *items: str) -> float:

@@ -1,15 +1,16 @@
 """The table that all of this is for: one row a method, every cell measured, each gain paired and with its interval."""
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from pipeline import metrics
+from pipeline import metrics, statistics
 from pipeline.ensemble import Ensemble
 
-COMPARED = ("accuracy", "gain_over_teacher", "gain_over_alone")
 HEADLINE = ("accuracy", "accuracy_low", "accuracy_high", "nll", "ece", "p50_ms", "images_per_second", "size_bytes")
+MEAN_TEACHER = "mean_teacher"  # the average of the single teachers' accuracies, as a row to compare with
 
 
 @dataclass(frozen=True)
@@ -17,18 +18,13 @@ class Method:
     """One row before it is measured against the others.
 
     kind: "teacher", "ensemble" or "student". system: what is deployed; a single model is an ensemble of one.
-    log_probs: (seeds, samples, classes) on test; teachers and ensembles have one seed.
+    log_probs: (seeds, samples, classes) on test, the seed that ships first; teachers and ensembles have one seed.
     """
 
     name: str
     kind: str
     system: Ensemble
     log_probs: np.ndarray
-
-
-def alone(model: str) -> Ensemble:
-    """A single model as it is."""
-    return Ensemble("alone", [model], [1.0], [1.0])
 
 
 def best_seed(models: list[str], scores: dict[str, dict[str, float]]) -> str:
@@ -50,15 +46,18 @@ def table(
 ) -> pd.DataFrame:
     """One row a method: fractions for accuracies, bytes, milliseconds; `_low` and `_high` bound 95 % intervals.
 
-    Accuracy, NLL and ECE of students are means over their seeds; `accuracy_std` is the spread over seeds. Gains are
-    paired over test samples; the intervals resample test samples, not seeds.
+    Accuracy, NLL, Brier and ECE of students are means over their seeds; `accuracy_std` is the spread over seeds. Gains
+    are paired over test samples; the intervals resample test samples, not seeds. `_p` is the p-value of McNemar's exact
+    test between what ships, after Holm's correction over all gains of the table.
 
     Args:
         parameters, size_bytes: per model. speed: per method, from pipeline.latency.measure.
         teacher, ensemble: the rows that gains, and compression and speed-up, refer to.
     """
-    hits = {m.name: np.mean([metrics.correct(scores, labels) for scores in m.log_probs], axis=0) for m in methods}
+    references = {"gain_over_teacher": teacher, "gain_over_alone": "baseline"}
     sizes = {m.name: sum(size_bytes[member] for member in m.system.members) for m in methods}
+    hits = _hits(methods, labels)
+    means = dict(zip(hits, statistics.bootstrap_means(np.stack(list(hits.values())), resamples, seed).T, strict=True))
     rows = []
     for method in methods:
         name = method.name
@@ -75,14 +74,52 @@ def table(
             **speed[name],
             "speed_up": speed[ensemble]["p50_ms"] / speed[name]["p50_ms"],
         }
-        compared = (hits[name], hits[name] - hits[teacher], hits[name] - hits["baseline"])
-        for column, values in zip(COMPARED, compared, strict=True):
-            row[column] = values.mean()
-            row[f"{column}_low"], row[f"{column}_high"] = metrics.bootstrap_interval(values, resamples, seed)
+        row["accuracy_low"], row["accuracy_high"] = statistics.interval(means[name])
+        for column, other in references.items():
+            row[column] = (hits[name] - hits[other]).mean()
+            row[f"{column}_low"], row[f"{column}_high"] = statistics.interval(means[name] - means[other])
         rows.append(row)
-    return pd.DataFrame(rows)
+    rows = pd.DataFrame(rows)
+    shipped = {method.name: metrics.correct(method.log_probs[0], labels) for method in methods}
+    tests = {(name, column): statistics.mcnemar(shipped[name], shipped[other])
+             for column, other in references.items() for name in shipped if name != other}  # fmt: skip
+    holding = dict(zip(tests, statistics.holm(np.array(list(tests.values()))), strict=True))
+    for column in references:
+        rows[f"{column}_p"] = [holding.get((name, column), 1.0) for name in rows["method"]]
+    return rows
+
+
+def pairs(methods: list[Method], labels: np.ndarray, resamples: int, seed: int) -> pd.DataFrame:
+    """Every two rows, and each with the mean single teacher: `difference` of `first` minus `second`, its interval.
+
+    `only_first` and `only_second` count the test samples that one of the two gets right; `p` is McNemar's exact test on
+    them, of the seeds that ship, and `p_holm` the same after Holm's correction over all these pairs. The mean teacher
+    is no classifier and has no test.
+    """
+    hits, shipped = _hits(methods, labels), {m.name: metrics.correct(m.log_probs[0], labels) for m in methods}
+    teachers = [hits[method.name] for method in methods if method.kind == "teacher"]
+    hits[MEAN_TEACHER] = np.mean(teachers, axis=0)
+    means = dict(zip(hits, statistics.bootstrap_means(np.stack(list(hits.values())), resamples, seed).T, strict=True))
+    rows = []
+    for first, second in combinations(hits, 2):
+        low, high = statistics.interval(means[first] - means[second])
+        row = {"first": first, "second": second, "difference": (hits[first] - hits[second]).mean(),
+               "low": low, "high": high}  # fmt: skip
+        if second != MEAN_TEACHER:
+            a, b = shipped[first], shipped[second]
+            row |= {"only_first": (a & ~b).sum(), "only_second": (b & ~a).sum(), "p": statistics.mcnemar(a, b)}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    tested = table["p"].notna()
+    table.loc[tested, "p_holm"] = statistics.holm(table.loc[tested, "p"].to_numpy())
+    return table.astype({"only_first": "Int64", "only_second": "Int64"})
 
 
 def headline(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
     """The numbers of each row that people compare versions by."""
     return {row["method"]: {column: float(row[column]) for column in HEADLINE} for _, row in rows.iterrows()}
+
+
+def _hits(methods: list[Method], labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Each method's (samples,) hits, the mean over its seeds."""
+    return {m.name: np.mean([metrics.correct(scores, labels) for scores in m.log_probs], axis=0) for m in methods}

@@ -1,104 +1,83 @@
-"""Ways to combine members, and how each is fitted. Logits are (members, samples, classes), labels (samples,)."""
+"""An ensemble as a value: what becomes of its members' logits, (members, samples, classes)."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
 from scipy.special import logsumexp
 
 from pipeline.errors import PipelineError
-from pipeline.metrics import log_softmax, nll
+from pipeline.metrics import log_softmax
 
-METHODS = ("simple", "weighted")
+FLOOR = -12.0  # where stacking cuts log-probabilities, so that no single one decides
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """log Σ_m w_m softmax(z_m / T_m): a mixture of the members' calibrated probabilities.
+    """Calibrated members, combined by the method's rule, and calibrated once more. pipeline.fitting fits it.
 
-    A single teacher is an ensemble of one: fit("weighted", [name], ...) gives it its temperature.
+    method: see pipeline.fitting.fit; "alone" is a single model.
+    weights: (members,), summing to 1. temperatures: (members,), each divides its member's logits.
+    temperature: divides the combined log-probabilities.
+    coefficients, intercept: of stacking, (members * classes, classes) and (classes,).
     """
 
     method: str
     members: list[str]
     weights: list[float]
     temperatures: list[float]
+    temperature: float = 1.0
+    coefficients: list[list[float]] | None = None
+    intercept: list[float] | None = None
 
     def log_probs(self, logits: np.ndarray) -> np.ndarray:
         """(members, samples, classes) logits to (samples, classes) float64 log-probabilities."""
         if len(logits) != len(self.members):
             raise PipelineError(f"The ensemble has {len(self.members)} members, but logits of {len(logits)} came in.")
-        return _mix(_member_log_probs(logits, self.temperatures), np.array(self.weights))
+        members = log_softmax(logits / np.array(self.temperatures)[:, None, None])
+        if self.coefficients is not None:
+            combined = log_softmax(features(members) @ np.array(self.coefficients) + np.array(self.intercept))
+        else:
+            combined = _RULES.get(self.method, mean_probs)(members, np.array(self.weights))
+        return combined if self.temperature == 1 else log_softmax(combined / self.temperature)
 
     def as_dict(self) -> dict:
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
-def fit(method: str, members: list[str], logits: np.ndarray, labels: np.ndarray) -> Ensemble:
-    """Fit `method` on these logits.
+def alone(member: str, temperature: float = 1.0) -> Ensemble:
+    """A single model as an ensemble of one."""
+    return Ensemble("alone", [member], [1.0], [temperature])
 
-    simple: the mean of the members' probabilities as they are; nothing is fitted.
-    weighted: softmax weights that minimise the mixture's NLL, each member at its own fitted temperature.
-    """
+
+def uniform(members: Sequence[str]) -> Ensemble:
+    """The mean of the members' probabilities as they are: the simple average."""
     count = len(members)
-    if method == "simple":
-        return Ensemble(method, members, [1 / count] * count, [1.0] * count)
-    if method != "weighted":
-        raise PipelineError(f"`{method}` is no way to combine members; known are {', '.join(METHODS)}.")
-    temperatures = [fit_temperature(member, labels) for member in logits]
-    weights = fit_weights(_member_log_probs(logits, temperatures), labels)
-    return Ensemble(method, members, weights.tolist(), temperatures)
+    return Ensemble("simple", list(members), [1 / count] * count, [1.0] * count)
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature that minimises NLL (Guo et al. 2017, sec. 4.2), searched in [0.05, 20]."""
-    found = minimize_scalar(
-        lambda log_t: nll(log_softmax(logits / np.exp(log_t)), labels), bounds=np.log([0.05, 20]), method="bounded"
-    )
-    return float(np.exp(found.x))
-
-
-def fit_weights(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(members,) weights on the simplex, softmax-parametrised, that minimise the mixture's NLL; L-BFGS from uniform.
-
-    Args:
-        log_probs: (members, samples, classes).
-    """
-    true = log_probs[:, np.arange(len(labels)), labels]  # (members, samples)
-
-    def objective(scores: np.ndarray) -> tuple[float, np.ndarray]:
-        log_weights = log_softmax(scores)
-        joint = log_weights[:, None] + true
-        evidence = logsumexp(joint, axis=0)
-        responsibility = np.exp(joint - evidence).mean(axis=1)  # d(-NLL)/d(log w)
-        return -evidence.mean(), np.exp(log_weights) - responsibility
-
-    found = minimize(objective, np.zeros(len(log_probs)), jac=True, method="L-BFGS-B", options={"ftol": 1e-12})
-    return np.exp(log_softmax(found.x))
-
-
-def cross_fit(
-    method: str, members: list[str], logits: np.ndarray, labels: np.ndarray, folds: int, seed: int
-) -> np.ndarray:
-    """(samples, classes) log-probabilities, each by an ensemble fitted without that sample; stratified K-fold."""
-    from sklearn.model_selection import StratifiedKFold
-
-    smallest = int(np.bincount(labels).min())
-    if smallest < folds:
-        raise PipelineError(
-            f"`ensemble.folds` is {folds}, but a class has only {smallest} validation images; "
-            "use fewer folds or a larger `data.val_fraction`."
-        )
-    held_out = np.empty(logits.shape[1:])
-    for fitted, left in StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels):
-        held_out[left] = fit(method, members, logits[:, fitted], labels[fitted]).log_probs(logits[:, left])
-    return held_out
-
-
-def _member_log_probs(logits: np.ndarray, temperatures: list[float]) -> np.ndarray:
-    return log_softmax(logits / np.array(temperatures)[:, None, None])
-
-
-def _mix(log_probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def mean_probs(log_probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """log Σ_m w_m p_m, the arithmetic mean of probabilities."""
     with np.errstate(divide="ignore"):  # a weight of zero is a member left out
         return logsumexp(np.log(weights)[:, None, None] + log_probs, axis=0)
+
+
+def mean_logits(log_probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """log softmax Σ_m w_m z_m, the geometric mean of probabilities."""
+    return log_softmax(np.tensordot(weights, log_probs, axes=1))
+
+
+def vote(log_probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """log of the shares of votes, one vote a member and one more for their mean probability, which so breaks ties."""
+    votes = np.eye(log_probs.shape[-1])[log_probs.argmax(axis=-1)].sum(axis=0)
+    with np.errstate(divide="ignore"):
+        return np.logaddexp(np.log(votes), mean_probs(log_probs, weights)) - np.log(len(log_probs) + 1)
+
+
+def features(log_probs: np.ndarray) -> np.ndarray:
+    """(members, samples, classes) to the (samples, members * classes), from -1 to 0, that stacking is fitted on."""
+    scaled = np.maximum(log_probs, FLOOR) / -FLOOR
+    return scaled.transpose(1, 0, 2).reshape(log_probs.shape[1], -1)
+
+
+_RULES = {"mean_logits": mean_logits, "vote": vote}

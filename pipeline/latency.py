@@ -1,6 +1,8 @@
 """ONNX Runtime: logits, and latency as measured in a process that does nothing else. Imports neither torch nor timm."""
 
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,6 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 
 from pipeline.ensemble import Ensemble
 from pipeline.errors import PipelineError
-from pipeline.params import Benchmark
 
 
 def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -33,8 +34,26 @@ def onnx_logits(path: Path, images: np.ndarray, threads: int = 0, batch: int = 5
     )
 
 
+def measure_apart(
+    systems: dict[str, Ensemble],
+    files: dict[str, Path],
+    images: np.ndarray,
+    threads: int,
+    calls: dict[int, int],
+    warmup: int,
+) -> dict[str, dict[str, float]]:
+    """`measure` in a new process, which has nothing else in its memory and no threads of its own."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as clean_process:
+        return clean_process.submit(measure, systems, files, np.array(images), threads, calls, warmup).result()
+
+
 def measure(
-    systems: dict[str, Ensemble], files: dict[str, Path], images: np.ndarray, settings: Benchmark
+    systems: dict[str, Ensemble],
+    files: dict[str, Path],
+    images: np.ndarray,
+    threads: int,
+    calls: dict[int, int],
+    warmup: int,
 ) -> dict[str, dict[str, float]]:
     """Time every system at every batch size, one call each in turn, so that a drift of the machine meets all alike.
 
@@ -45,13 +64,13 @@ def measure(
             end: every member and the combination of their outputs.
         files: a member's name to its ONNX file.
         images: (samples, height, width, channels) uint8, at least as many as the largest batch.
+        calls: how many are timed, by batch size; 1 is among the sizes. warmup: how many before them are not.
     Returns:
         a name to `p50_ms`, `p95_ms` at batch 1 and `images_per_second` at the largest batch, from the median call.
     """
-    sessions = {name: session(path, settings.threads) for name, path in files.items()}
-    seconds = {batch: _seconds(systems, sessions, images[:batch], calls, settings.warmup)
-               for batch, calls in settings.calls.items()}  # fmt: skip
-    largest = max(settings.calls)
+    sessions = {name: session(path, threads) for name, path in files.items()}
+    seconds = {batch: _seconds(systems, sessions, images[:batch], count, warmup) for batch, count in calls.items()}
+    largest = max(calls)
     return {
         name: {
             "p50_ms": 1e3 * float(np.percentile(seconds[1][name], 50)),

@@ -45,31 +45,22 @@ def ece(log_probs: np.ndarray, labels: np.ndarray, bins: int = ECE_BINS) -> floa
     return sum(row["share"] * abs(row["confidence"] - row["accuracy"]) for row in rows)
 
 
+def brier(log_probs: np.ndarray, labels: np.ndarray) -> float:
+    """Mean squared distance between the probabilities and the label's one-hot vector, from 0 to 2 (Brier 1950)."""
+    probabilities = np.exp(log_probs)
+    probabilities[np.arange(len(labels)), labels] -= 1
+    return float((probabilities**2).sum(axis=1).mean())
+
+
 def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The three numbers that every model is compared by; log-probabilities serve as logits."""
+    """The numbers that every model is compared by; log-probabilities serve as logits."""
     log_probs = log_softmax(logits)
     return {
         "accuracy": float(correct(logits, labels).mean()),
         "nll": nll(log_probs, labels),
+        "brier": brier(log_probs, labels),
         "ece": ece(log_probs, labels),
     }
-
-
-def bootstrap_interval(values: np.ndarray, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of the mean of `values` over resampled samples (Efron and Tibshirani 1993, ch. 13).
-
-    Values of a test set are few and discrete (hits, mean hits over seeds, paired differences of those), so drawing how
-    often each distinct value comes up is the same bootstrap as drawing samples, and takes no time.
-
-    Args:
-        values: (samples,) one number a test sample; for a paired comparison, the difference.
-    """
-    distinct, counts = np.unique(values, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
-    means = draws @ distinct / len(values)
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(low), float(high)
 
 
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

@@ -22,6 +22,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+CombinationMethod = Literal["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
 TeacherName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 
@@ -93,13 +94,31 @@ class Model(Architecture, Training):
     """An architecture and how it is trained."""
 
 
+class Teacher(Model):
+    """With `seeds`, a deep ensemble: a member NAME-SEED for each of them (Lakshminarayanan et al. 2017)."""
+
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)] | None = None
+
+
 class Student(Model):
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class Ensemble(Block):
+    """How members are combined; see pipeline.fitting."""
+
+    methods: Annotated[list[CombinationMethod], AfterValidator(_distinct)]
+    calibrate: Annotated[list[Literal["members", "result"]], AfterValidator(_distinct)]
     folds: Annotated[int, Field(ge=2, le=100)]
-    select: Literal["auto", "simple", "weighted"]
+    select: Literal["auto", "simple", CombinationMethod]
+    metric: Literal["nll", "accuracy"]
+    budget_ms: Positive | None
+
+    @model_validator(mode="after")
+    def _selects_what_it_fits(self) -> "Ensemble":
+        if self.select not in ("auto", "simple", *self.methods):
+            raise ValueError(f"`select` is {self.select}, which `methods` does not list")
+        return self
 
 
 class Distill(Block):
@@ -132,7 +151,7 @@ class Params(Block):
     views: Views
     logits: Logits
     compute: Compute
-    teachers: Annotated[dict[TeacherName, Model], Field(min_length=1)]
+    teachers: Annotated[dict[TeacherName, Teacher], Field(min_length=1)]
     ensemble: Ensemble
     student: Student
     distill: Distill
@@ -150,10 +169,18 @@ class Params(Block):
         """What teachers train with: ever new looks, none mixed, as whoever learns from soft labels teaches worse."""
         return Augmentation(**self.views.model_dump(include={"shift", "flip", "erase"}), mixup=0, cutmix=0)
 
-    def teacher(self, name: str) -> Model:
-        if name not in self.teachers:
-            raise PipelineError(f"{paths.PARAMS} has no `teachers.{name}`; it has {', '.join(self.teachers)}.")
-        return self.teachers[name]
+    def members(self) -> dict[str, str]:
+        """The name of every model that is trained as a teacher, and the block under `teachers` that it follows."""
+        return {
+            name if seed is None else f"{name}-{seed}": name
+            for name, teacher in self.teachers.items()
+            for seed in teacher.seeds or [None]
+        }
+
+    def teacher(self, member: str) -> Teacher:
+        if member not in (members := self.members()):
+            raise PipelineError(f"{paths.PARAMS} has no teacher `{member}`; it has {', '.join(members)}.")
+        return self.teachers[members[member]]
 
     def student_arms(self) -> dict[str, list[str]]:
         """Each arm's models, one a seed: the control arm `baseline`, then the sources of distillation."""
@@ -161,7 +188,7 @@ class Params(Block):
 
     def models(self) -> list[str]:
         """The name of every model that is trained."""
-        return [*self.teachers, *(model for models in self.student_arms().values() for model in models)]
+        return [*self.members(), *(model for models in self.student_arms().values() for model in models)]
 
 
 def load(path: Path = paths.PARAMS) -> Params:
@@ -216,8 +243,8 @@ def _sentence(error: dict[str, Any]) -> str:
 def _known_keys(parents: list[str]) -> list[str]:
     block: Any = Params
     for parent in parents:
-        block = Model if block is Params and parent == "teachers" else block
-        if parent in getattr(block, "model_fields", {}) and block is not Model:
+        block = Teacher if block is Params and parent == "teachers" else block
+        if parent in getattr(block, "model_fields", {}) and block is not Teacher:
             block = block.model_fields[parent].annotation
     return sorted(block.model_fields)
 

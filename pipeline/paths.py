@@ -11,10 +11,16 @@ PREPARED = Path("data/prepared")
 TARGETS = Path("data/targets")
 ENSEMBLES = Path("models/ensembles.json")
 ENSEMBLE_METRICS = Path("metrics/ensemble.json")
+MEMBER_LATENCY = Path("metrics/member_latency.json")
+SUBSETS = Path("reports/subsets.csv")
+SUBSETS_PICTURE = Path("reports/subsets.png")
+DIVERSITY = Path("reports/diversity.csv")
+CALIBRATION = Path("reports/calibration.png")
 SUMMARY = Path("metrics/summary.json")
 DATA_REPORT = Path("metrics/data.json")
 BENCHMARK_CSV = Path("reports/benchmark.csv")
 BENCHMARK_MARKDOWN = Path("reports/benchmark.md")
+PAIRS = Path("reports/pairs.csv")
 TRADE_OFF = Path("reports/accuracy_latency.png")
 RELIABILITY = Path("reports/reliability.png")
 CONFUSION = Path("reports/confusion.png")
@@ -40,8 +46,8 @@ def parity_metrics(model: str) -> Path:
     return Path(f"metrics/export/{model}.json")
 
 
-def logits(teacher: str) -> Path:
-    return Path(f"data/logits/{teacher}")
+def logits(member: str) -> Path:
+    return Path(f"data/logits/{member}")
 
 
 def targets(source: str) -> Path:
@@ -52,15 +58,16 @@ def record(stage: str, item: str = "") -> Path:
     return Path(f"runs/{stage}-{item}.json" if item else f"runs/{stage}.json")
 
 
-def records(teachers: Iterable[str], arms: dict[str, list[str]]) -> list[Path]:
-    """The record of every execution whose run the summary links to. arms: pipeline.params.Params.student_arms."""
+def records(members: Iterable[str], arms: dict[str, list[str]]) -> list[Path]:
+    """The record of every execution whose run the summary links to. members, arms: of pipeline.params.Params."""
     students = [model for models in arms.values() for model in models]
     stages = {
-        "train_teacher": teachers,
-        "cache_logits": teachers,
+        "train_teacher": members,
+        "cache_logits": members,
         "train_baseline": [model.removeprefix("baseline-") for model in arms["baseline"]],
         "distill": [model for model in students if model not in arms["baseline"]],
-        "export": [*teachers, *students],
+        "export": [*members, *students],
     }
     matrix = [record(stage, item) for stage, items in stages.items() for item in items]
-    return [record("prepare"), *matrix, record("fit_ensemble"), record("benchmark")]
+    single = [record(stage) for stage in ("time_members", "fit_ensemble", "benchmark")]
+    return [record("prepare"), *matrix, *single]

@@ -8,15 +8,23 @@ import numpy as np
 import pandas as pd
 
 from pipeline import files
+from pipeline.comparison import MEAN_TEACHER
+from pipeline.selection import Selection
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 COLOURS = {"teacher": "#7f7f7f", "ensemble": "#1f77b4", "student": "#d62728"}
 MARKERS = {"teacher": "s", "ensemble": "D", "student": "o"}
+SIGNIFICANT = 0.05
 TITLES = {
-    "simple": "simple ensemble",
-    "weighted": "weighted ensemble",
+    "simple": "simple average",
+    "mean_probs": "mean of probabilities",
+    "mean_logits": "mean of logits",
+    "vote": "majority vote",
+    "weighted": "weighted mean",
+    "greedy": "greedy selection",
+    "stacking": "stacking",
     "baseline": "student alone",
     "single": "student from the single teacher",
     "ensemble": "student from the ensemble",
@@ -27,15 +35,19 @@ def title(row: pd.Series) -> str:
     return f"teacher {row['method']}" if row["kind"] == "teacher" else TITLES[row["method"]]
 
 
-def markdown(rows: pd.DataFrame, samples: int) -> str:
-    """Two tables, what each method is worth and what it costs, aligned so that they read as plain text too."""
+def markdown(rows: pd.DataFrame, pairs: pd.DataFrame, samples: int) -> str:
+    """Two tables, what each method is worth and what it costs, aligned so that they read as plain text too.
+
+    Args:
+        rows, pairs: of pipeline.comparison.
+    """
     worth = pd.DataFrame(
         {
             "method": [title(row) for _, row in rows.iterrows()],
             "accuracy % [95 %]": [_interval(row, "accuracy", sign="") for _, row in rows.iterrows()],
             "± seeds": ["" if np.isnan(value) else f"{100 * value:.2f}" for value in rows["accuracy_std"]],
-            "over best teacher": [_interval(row, "gain_over_teacher") for _, row in rows.iterrows()],
-            "over student alone": [_interval(row, "gain_over_alone") for _, row in rows.iterrows()],
+            "over best teacher": [_gain(row, "gain_over_teacher") for _, row in rows.iterrows()],
+            "over student alone": [_gain(row, "gain_over_alone") for _, row in rows.iterrows()],
             "NLL": [f"{value:.3f}" for value in rows["nll"]],
             "ECE %": [f"{100 * value:.1f}" for value in rows["ece"]],
         }
@@ -56,10 +68,32 @@ def markdown(rows: pd.DataFrame, samples: int) -> str:
     seeds = int(rows["seeds"].max())
     return (
         f"Accuracy on {samples:,} test images; students: mean over {seeds} seeds and its spread. "
-        f"Brackets: 95 % bootstrap intervals over test images, paired for gains.\n\n{tables[0]}\n\n"
+        f"Brackets: 95 % bootstrap intervals over test images, paired for gains. *: McNemar's exact test between the "
+        f"models that ship, p < {SIGNIFICANT} after Holm's correction over all gains here.\n\n{tables[0]}\n\n"
+        f"{_over_mean_teacher(pairs)}\n\n"
         f"One image at a time in ONNX Runtime on the CPU (p50, p95), throughput at the largest batch; "
         f"smaller and faster: against the ensemble that teaches.\n\n{tables[1]}\n"
     )
+
+
+def verdict(found: Selection) -> str:
+    """What the ensemble is worth on val, in words."""
+    gain, members = found.gain, ", ".join(found.members)
+    sure = "a gain" if gain["low"] > 0 else "a loss" if gain["high"] < 0 else "no gain that is beyond chance"
+    return (
+        f"{TITLES[found.chosen]} of {members}: {100 * gain['value']:+.2f} points [{100 * gain['low']:+.2f}, "
+        f"{100 * gain['high']:+.2f}] on val over the best single teacher, {found.best}: {sure}"
+    )
+
+
+def _over_mean_teacher(pairs: pd.DataFrame) -> str:
+    row = pairs[(pairs["first"] == "simple") & (pairs["second"] == MEAN_TEACHER)].iloc[0]
+    value, low, high = (100 * row[key] for key in ("difference", "low", "high"))
+    return f"The simple average over the mean single teacher: {value:+.2f} [{low:+.2f}, {high:+.2f}] points."
+
+
+def _gain(row: pd.Series, column: str) -> str:
+    return _interval(row, column) + (" *" if row[f"{column}_p"] < SIGNIFICANT else "")
 
 
 def _interval(row: pd.Series, column: str, sign: str = "+") -> str:
@@ -89,16 +123,37 @@ def trade_off(rows: pd.DataFrame, path: Path) -> None:
     _save(figure, path)
 
 
-def reliability(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Accuracy against confidence; a calibrated model lies on the diagonal. curves: pipeline.metrics.reliability."""
-    figure, axes = plt.subplots(figsize=(5.2, 5), layout="constrained")
-    axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle="--", linewidth=1)
-    for name, rows in curves.items():
-        confidence, accuracy = ([row[key] for row in rows] for key in ("confidence", "accuracy"))
-        axes.plot(confidence, accuracy, marker=".", linewidth=1.2, label=name)
-    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+def reliability(panels: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> None:
+    """Accuracy against confidence, a panel a heading; a calibrated model lies on the diagonal.
+
+    Args:
+        panels: heading to name to the rows of pipeline.metrics.reliability.
+    """
+    figure, grid = plt.subplots(len(panels), figsize=(5.2, 4.8 * len(panels)), layout="constrained", squeeze=False)
+    for axes, (heading, curves) in zip(grid[:, 0], panels.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle="--", linewidth=1)
+        for name, rows in curves.items():
+            confidence, accuracy = ([row[key] for row in rows] for key in ("confidence", "accuracy"))
+            axes.plot(confidence, accuracy, marker=".", linewidth=1.2, label=TITLES.get(name, name))
+        axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), aspect="equal", title=heading)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, loc="lower right")
+    _save(figure, path)
+
+
+def subsets(table: pd.DataFrame, path: Path) -> None:
+    """Accuracy of every subset against its latency, and the Pareto front. table: pipeline.selection.score_subsets."""
+    figure, axes = plt.subplots(figsize=(6.4, 5.4), layout="constrained")
+    axes.scatter(table["p50_ms"], 100 * table["accuracy"], s=16, color="#bbbbbb", label="subset of the teachers")
+    front = table[table["front"]].sort_values("p50_ms")
+    axes.plot(front["p50_ms"], 100 * front["accuracy"], color=COLOURS["ensemble"], linewidth=1, drawstyle="steps-post")
+    for number, (_, row) in enumerate(front.iterrows(), start=1):
+        point = (row["p50_ms"], 100 * row["accuracy"])
+        axes.plot(*point, "o", color=COLOURS["ensemble"], markersize=11, label=f"{number}  {row['members']}")
+        axes.annotate(str(number), point, ha="center", va="center", color="white", fontsize=7)
+    axes.set(xlabel="latency of one image, ms (p50)", ylabel="val accuracy of the calibrated mean, %")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=1, frameon=False, markerscale=0.7, labelspacing=0.6)
     _save(figure, path)
 
 

@@ -6,21 +6,30 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import files, topk
-from pipeline.ensemble import Ensemble
 from pipeline.errors import PipelineError
 
 CHUNK = 10_000  # samples combined at once
 
 
-def write(path: Path, teacher: Ensemble, cached: list[np.ndarray], classes: int, top_k: int | None) -> None:
-    """Combine the members' cached looks, (looks, samples, ...) each, into one array of the same kind."""
+def write(
+    path: Path,
+    teacher: Callable[[np.ndarray], np.ndarray],
+    cached: list[np.ndarray],
+    classes: int,
+    top_k: int | None,
+) -> None:
+    """Combine the members' cached looks, (looks, samples, ...) each, into one array of the same kind.
+
+    Args:
+        teacher: (members, samples, classes) logits to (samples, classes), as pipeline.ensemble.Ensemble.log_probs.
+    """
     looks, samples = cached[0].shape[:2]
 
     def rows() -> Iterator[np.ndarray]:
         for look in range(looks):
             for start in range(0, samples, CHUNK):
                 members = [topk.decode(member[look, start : start + CHUNK], classes) for member in cached]
-                yield topk.encode(teacher.log_probs(np.stack(members)), top_k)
+                yield topk.encode(teacher(np.stack(members)), top_k)
 
     dtype, shape = topk.row_type(classes, top_k)
     files.write_chunks(path, (looks, samples, *shape), dtype, rows())

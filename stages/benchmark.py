@@ -1,8 +1,5 @@
 """Read the test split, once, and put every method beside every other: accuracy, calibration, size, latency."""
 
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-
 import numpy as np
 import pandas as pd
 
@@ -36,26 +33,26 @@ def main() -> None:
     trained = {name: files.read_json(paths.model_metrics(name)) for name in settings.models()}
     shipped = {arm: comparison.best_seed(names, trained) for arm, names in settings.student_arms().items()}
 
-    of_teachers = _cached_logits(settings, info)
+    of_members = _cached_logits(settings, info)
     methods = [
-        Method(name, "teacher", comparison.alone(name), metrics.log_softmax(member)[None])
-        for name, member in zip(settings.teachers, of_teachers, strict=True)
+        Method(name, "teacher", ensemble.alone(name), metrics.log_softmax(member)[None])
+        for name, member in of_members.items()
     ]
-    for way in ensemble.METHODS:
+    for way in [way for way in fitted if way not in ("chosen", "single")]:
         system = Ensemble(**fitted[way])
-        methods.append(Method(way, "ensemble", system, system.log_probs(of_teachers)[None]))
+        answers = system.log_probs(np.stack([of_members[name] for name in system.members]))
+        methods.append(Method(way, "ensemble", system, answers[None]))
     for arm, names in settings.student_arms().items():
         shipped_first = [shipped[arm], *(name for name in names if name != shipped[arm])]
         of_seeds = [latency.onnx_logits(paths.onnx(name), test.images) for name in shipped_first]
-        log_probs = metrics.log_softmax(np.stack(of_seeds))
-        methods.append(Method(arm, "student", comparison.alone(shipped[arm]), log_probs))
+        methods.append(Method(arm, "student", ensemble.alone(shipped[arm]), metrics.log_softmax(np.stack(of_seeds))))
 
     onnx = {member: paths.onnx(member) for method in methods for member in method.system.members}
     print(f"timing {len(methods)} methods in a process of their own", flush=True)
-    with ProcessPoolExecutor(1, get_context("spawn")) as clean_process:
-        images = np.array(test.images[: max(settings.benchmark.calls)])
-        systems = {method.name: method.system for method in methods}
-        speed = clean_process.submit(latency.measure, systems, onnx, images, settings.benchmark).result()
+    timing, systems = settings.benchmark, {method.name: method.system for method in methods}
+    images = test.images[: max(timing.calls)]
+    speed = latency.measure_apart(systems, onnx, images, timing.threads, timing.calls, timing.warmup)
+    resamples, seed = settings.benchmark.bootstrap, derive(settings.seed, "bootstrap")
     rows = comparison.table(
         methods,
         test.labels,
@@ -64,10 +61,12 @@ def main() -> None:
         speed=speed,
         teacher=best,
         ensemble=chosen,
-        resamples=settings.benchmark.bootstrap,
-        seed=derive(settings.seed, "bootstrap"),
+        resamples=resamples,
+        seed=seed,
     )
-    _write(rows, methods, info.classes, test.labels)
+    pairs = comparison.pairs(methods, test.labels, resamples, seed)
+    _write(rows, pairs, [m for m in methods if m.kind != "ensemble" or m.name in ("simple", chosen)], info.classes,
+           test.labels)  # fmt: skip
     files.write_json(paths.SUMMARY, {"best_single": best, "chosen_ensemble": chosen, "shipped": shipped,
                                      "test": comparison.headline(rows)})  # fmt: skip
     tracking.log(
@@ -76,28 +75,38 @@ def main() -> None:
         settings.tracking,
         params={"benchmark": settings.benchmark, "best_single": best, "chosen": chosen, "shipped": shipped},
         metrics=tracking.by_metric("test", comparison.headline(rows)),
-        artifacts=[paths.BENCHMARK_CSV, paths.BENCHMARK_MARKDOWN, paths.TRADE_OFF, paths.RELIABILITY, paths.CONFUSION],
+        artifacts=[
+            paths.BENCHMARK_CSV,
+            paths.BENCHMARK_MARKDOWN,
+            paths.PAIRS,
+            paths.TRADE_OFF,
+            paths.RELIABILITY,
+            paths.CONFUSION,
+        ],
     )
 
 
-def _cached_logits(settings: params.Params, info: data.Info) -> np.ndarray:
-    """(members, samples, classes) the teachers' logits of test."""
-    looks, cached = Looks.cached(settings.views, settings.seed), []
-    for name in settings.teachers:
+def _cached_logits(settings: params.Params, info: data.Info) -> dict[str, np.ndarray]:
+    """Each teacher's (samples, classes) logits of test."""
+    looks, cached = Looks.cached(settings.views, settings.seed), {}
+    for name in settings.members():
         origin = logits.Origin.of(paths.weights(name), info, looks, settings.logits)
         rows = logits.open_cache(paths.logits(name), "test", origin)[0]
-        cached.append(topk.decode(rows, len(info.classes)))
-    return np.stack(cached).astype(np.float64)
+        cached[name] = topk.decode(rows, len(info.classes)).astype(np.float64)
+    return cached
 
 
-def _write(rows: pd.DataFrame, methods: list[Method], classes: list[str], labels: np.ndarray) -> None:
-    with files.replacing(paths.BENCHMARK_CSV) as temporary:
-        rows.to_csv(temporary, index=False)
-    files.write_text(paths.BENCHMARK_MARKDOWN, report.markdown(rows, len(labels)))
-    report.trade_off(rows, paths.TRADE_OFF)
-    shown = {report.TITLES[m.name]: metrics.reliability(m.log_probs[0], labels) for m in methods if m.kind != "teacher"}
-    report.reliability(shown, paths.RELIABILITY)
-    last = methods[-1]
+def _write(
+    rows: pd.DataFrame, pairs: pd.DataFrame, drawn: list[Method], classes: list[str], labels: np.ndarray
+) -> None:
+    for table, path in ((rows, paths.BENCHMARK_CSV), (pairs, paths.PAIRS)):
+        with files.replacing(path) as temporary:
+            table.to_csv(temporary, index=False)
+    files.write_text(paths.BENCHMARK_MARKDOWN, report.markdown(rows, pairs, len(labels)))
+    report.trade_off(rows[rows["method"].isin([method.name for method in drawn])], paths.TRADE_OFF)
+    curves = {m.name: metrics.reliability(m.log_probs[0], labels) for m in drawn if m.kind != "teacher"}
+    report.reliability({"on test": curves}, paths.RELIABILITY)
+    last = drawn[-1]
     predicted = last.log_probs[0].argmax(axis=1)
     heading = f"{report.TITLES[last.name]}, the seed that ships"
     report.confusion(metrics.confusion(predicted, labels, len(classes)), classes, heading, paths.CONFUSION)

@@ -1,4 +1,4 @@
-"""Combine the teachers on the validation split, compare the ways by cross-fitting, and write the students' targets."""
+"""Choose members and the way to combine them on the validation split, and write the students' targets."""
 
 import numpy as np
 
@@ -6,7 +6,6 @@ from pipeline import (
     caching,
     compute,
     data,
-    ensemble,
     errors,
     files,
     logits,
@@ -14,11 +13,16 @@ from pipeline import (
     models,
     params,
     paths,
+    report,
+    selection,
     targets,
     topk,
     tracking,
 )
+from pipeline.data import Info
+from pipeline.params import Params
 from pipeline.randomness import derive
+from pipeline.selection import Selection
 from pipeline.views import Looks
 
 
@@ -26,47 +30,74 @@ def main() -> None:
     record = tracking.Record("fit_ensemble")
     settings = params.load()
     info, val = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "val")
-    names, folds = list(settings.teachers), settings.ensemble.folds
-    train, device = data.open_split(paths.PREPARED, "train"), compute.device(settings.compute)
-    looks = Looks.cached(settings.views, settings.seed)
-    cached, of_val = {}, []
-    for name in names:
-        folder = paths.logits(name)
-        origin = logits.Origin.of(paths.weights(name), info, looks, settings.logits)
-        cached[name] = logits.open_cache(folder, "train", origin)
-        caching.check(models.load(paths.weights(name)), train, cached[name], looks, device, folder / "train.npy")
-        of_val.append(topk.decode(logits.open_cache(folder, "val", origin)[0], len(info.classes)))
-    on_val = np.stack(of_val).astype(np.float64)  # (members, samples, classes)
+    cached, of_val = _caches(settings, info)
+    latency, seed = files.read_json(paths.MEMBER_LATENCY), derive(settings.seed, "folds")
+    print(f"fitting {', '.join(settings.ensemble.methods)} on {len(val.labels):,} images", flush=True)
+    found = selection.select(of_val, val.labels, settings.ensemble, latency, seed)
 
-    fold_seed = derive(settings.seed, "folds")
-    held_out = {
-        **{name: ensemble.cross_fit("weighted", [name], on_val[[i]], val.labels, folds, fold_seed)
-           for i, name in enumerate(names)},
-        **{way: ensemble.cross_fit(way, names, on_val, val.labels, folds, fold_seed) for way in ensemble.METHODS},
-    }  # fmt: skip
-    scores = {name: metrics.scores(log_probs, val.labels) for name, log_probs in held_out.items()}
-    best = max(names, key=lambda name: (scores[name]["accuracy"], -scores[name]["nll"]))
-    chosen = settings.ensemble.select
-    if chosen == "auto":
-        chosen = min(ensemble.METHODS, key=lambda way: scores[way]["nll"])
-    fitted = {way: ensemble.fit(way, names, on_val, val.labels) for way in ensemble.METHODS}
-    fitted["single"] = ensemble.fit("weighted", [best], on_val[[names.index(best)]], val.labels)
-
-    for source, teacher in (("single", fitted["single"]), ("ensemble", fitted[chosen])):
+    for source, teacher in (("single", found.fitted["single"]), ("ensemble", found.fitted[found.chosen])):
         members = [cached[name] for name in teacher.members]
-        targets.write(paths.targets(source), teacher, members, len(info.classes), settings.logits.top_k)
-    files.write_json(paths.ENSEMBLES, {"chosen": chosen, **{name: value.as_dict() for name, value in fitted.items()}})
-    files.write_json(paths.ENSEMBLE_METRICS, {"val": scores})
-    weights = dict(zip(names, fitted["weighted"].weights, strict=True))
-    print(f"best single teacher on val: {best}; the ensemble that teaches: {chosen}; fitted weights: {weights}")
+        targets.write(paths.targets(source), teacher.log_probs, members, len(info.classes), settings.logits.top_k)
+    scores = found.scores(val.labels)
+    files.write_json(
+        paths.ENSEMBLES, {"chosen": found.chosen, **{name: value.as_dict() for name, value in found.fitted.items()}}
+    )
+    files.write_json(
+        paths.ENSEMBLE_METRICS,
+        {"val": scores["held_out"], "gain_over_best_single": found.gain, "oracle_accuracy": found.oracle,
+         "contribution": found.contribution},
+    )  # fmt: skip
+    _draw(found, val.labels)
+    print(report.verdict(found))
+    fitted = found.fitted[found.chosen]
     tracking.log(
         record,
         paths.record("fit_ensemble"),
         settings.tracking,
-        params={"ensemble": settings.ensemble, "chosen": chosen, "best_single": best},
-        metrics=tracking.by_metric("val", scores) | {f"weight/{name}": weight for name, weight in weights.items()},
-        artifacts=[paths.ENSEMBLES, paths.ENSEMBLE_METRICS],
-    )
+        params={"ensemble": settings.ensemble, "chosen": found.chosen, "best_single": found.best,
+                "members": found.members},
+        metrics={
+            **tracking.by_metric("val", scores["held_out"]),
+            **tracking.by_metric("val_raw", scores["raw"]),
+            **tracking.by_metric("contribution", found.contribution),
+            **{f"weight/{name}": value for name, value in zip(fitted.members, fitted.weights, strict=True)},
+            **{f"temperature/{name}": value for name, value in zip(fitted.members, fitted.temperatures, strict=True)},
+            **{f"gain_over_best_single/{key}": value for key, value in found.gain.items()},
+            "temperature/result": fitted.temperature,
+            "oracle_accuracy": found.oracle,
+        },
+        artifacts=[paths.ENSEMBLES, paths.ENSEMBLE_METRICS, paths.SUBSETS, paths.DIVERSITY, paths.SUBSETS_PICTURE,
+                   paths.CALIBRATION],
+    )  # fmt: skip
+
+
+def _caches(settings: Params, info: Info) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Each teacher's cached looks at train, and its (samples, classes) logits of val."""
+    looks, train = Looks.cached(settings.views, settings.seed), data.open_split(paths.PREPARED, "train")
+    cached, of_val, device = {}, {}, compute.device(settings.compute)
+    for name in settings.members():
+        folder = paths.logits(name)
+        origin = logits.Origin.of(paths.weights(name), info, looks, settings.logits)
+        cached[name] = logits.open_cache(folder, "train", origin)
+        caching.check(models.load(paths.weights(name)), train, cached[name], looks, device, folder / "train.npy")
+        of_val[name] = topk.decode(logits.open_cache(folder, "val", origin)[0], len(info.classes))
+    return cached, of_val
+
+
+def _draw(found: Selection, labels: np.ndarray) -> None:
+    files.write_rows(paths.SUBSETS, found.subsets.to_dict("records"))
+    report.subsets(found.subsets, paths.SUBSETS_PICTURE)
+    with files.replacing(paths.DIVERSITY) as temporary:
+        found.pairs.to_csv(temporary, index=False)
+    shown = {
+        "before calibration": {**found.raw, "simple": found.held_out["simple"]},
+        "after": {name: found.held_out[name] for name in (*found.raw, found.chosen)},
+    }
+    panels = {
+        heading: {name: metrics.reliability(row, labels) for name, row in rows.items()}
+        for heading, rows in shown.items()
+    }
+    report.reliability(panels, paths.CALIBRATION)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main(*words: str) -> None:
     settings = params.load()
     document = wire(_read(paths.DVC_YAML), settings)
     files.write_text(paths.DVC_YAML, _dump(document))
-    print(f"{paths.DVC_YAML}: {len(settings.teachers)} teachers, {len(settings.models())} models")
+    print(f"{paths.DVC_YAML}: {len(settings.members())} teachers, {len(settings.models())} models")
 
 
 def wire(document: dict[str, Any], settings: Params) -> dict[str, Any]:
@@ -42,24 +42,29 @@ def wire(document: dict[str, Any], settings: Params) -> dict[str, Any]:
     gathered = gathers(settings)
     patterns = gathers(None)
     for name, stage in document["stages"].items():
+        stage = stage.get("do", stage)
         kept = [dep for dep in stage["deps"] if not dep.endswith(".py")]
         kept = [dep for dep in kept if not any(Path(dep).match(pattern) for pattern in patterns.get(name, []))]
         stage["deps"] = CommentedSeq([*code(f"stages/{name}.py"), *kept, *gathered.get(name, [])])
+    members = settings.members()
+    document["stages"]["train_teacher"]["foreach"] = {name: {"teacher": block} for name, block in members.items()}
+    document["stages"]["cache_logits"]["matrix"]["name"] = CommentedSeq(members)
     document["stages"]["export"]["matrix"]["model"] = CommentedSeq(settings.models())
     return document
 
 
 def gathers(settings: Params | None) -> dict[str, list[str]]:
     """The files that stages gather over teachers and models; without settings, patterns for the files of any."""
-    teachers = list(settings.teachers) if settings else ["*"]
+    members = list(settings.members()) if settings else ["*"]
     models = settings.models() if settings else ["*"]
-    records = paths.records(teachers, settings.student_arms()) if settings else [paths.record("*")]
-    weights = [paths.weights(name) for name in teachers]
+    records = paths.records(members, settings.student_arms()) if settings else [paths.record("*")]
+    weights = [paths.weights(name) for name in members]
 
     def cached(*names: str) -> list[Path]:
-        return [paths.logits(teacher) / name for teacher in teachers for name in names]
+        return [paths.logits(member) / name for member in members for name in names]
 
     found = {
+        "time_members": [paths.onnx(name) for name in members],
         "fit_ensemble": [*weights, *cached("manifest.json", "train.npy", "val.npy")],
         "benchmark": [
             *weights,

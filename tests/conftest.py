@@ -50,8 +50,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a copy in which `dvc repro` has run every stage of the smoke profile."""
     root = copy_checkout(tmp_path_factory.mktemp("digits"))
     smoke = root / "profiles/smoke.yaml"
-    both = smoke.read_text().replace("sources: [ensemble]", "sources: [single, ensemble]")
-    smoke.write_text(both)
+    more = smoke.read_text().replace("sources: [ensemble]", "sources: [single, ensemble]")
+    more = more.replace("stem_stride: 1, epochs: 3,", "stem_stride: 1, epochs: 3, seeds: [0, 1],")
+    smoke.write_text(more)
     wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/smoke.yaml", cwd=root)
     assert wired.returncode == 0, wired.stderr
     repro(root)

@@ -72,7 +72,7 @@ def test_training_refuses(prepared, old, new, sentence):
 
 
 def test_training_refuses_an_unknown_teacher(prepared):
-    assert "teachers.nobody" in refused(prepared, "stages.train_teacher", "nobody")
+    assert "`nobody`" in refused(prepared, "stages.train_teacher", "nobody")
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: content[:-1] + b"\x07"])

@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline import comparison, report
+from pipeline import comparison, ensemble, report, statistics
 from pipeline.comparison import Method
 from pipeline.ensemble import Ensemble
 
 LABELS = np.array([0, 0, 1, 1] * 10)
+SUBSET_COLUMNS = ["members", "accuracy", "p50_ms", "front"]
 
 
 def deciding(*wrong_in_four):
@@ -25,12 +26,12 @@ def deciding(*wrong_in_four):
 
 PAIR = Ensemble("simple", ["big", "small"], [0.5, 0.5], [1.0, 1.0])
 METHODS = [
-    Method("big", "teacher", comparison.alone("big"), deciding([0])),
-    Method("small", "teacher", comparison.alone("small"), deciding([0, 1])),
+    Method("big", "teacher", ensemble.alone("big"), deciding([0])),
+    Method("small", "teacher", ensemble.alone("small"), deciding([0, 1])),
     Method("simple", "ensemble", PAIR, deciding([])),
     Method("weighted", "ensemble", PAIR, deciding([])),
-    Method("baseline", "student", comparison.alone("baseline-0"), deciding([0, 2], [0, 1, 2])),
-    Method("ensemble", "student", comparison.alone("ensemble-1"), deciding([0], [1])),
+    Method("baseline", "student", ensemble.alone("baseline-0"), deciding([0, 2], [0, 1, 2])),
+    Method("ensemble", "student", ensemble.alone("ensemble-1"), deciding([0], [1])),
 ]
 PARAMETERS = {"big": 900, "small": 100, "baseline-0": 50, "ensemble-1": 50}
 SIZES = {"big": 4000, "small": 1000, "baseline-0": 500, "ensemble-1": 250}
@@ -86,7 +87,7 @@ def test_the_gain_over_oneself_is_zero_without_doubt(rows):
 
 
 def test_intervals_hold_their_value(rows):
-    for name in comparison.COMPARED:
+    for name in ("accuracy", "gain_over_teacher", "gain_over_alone"):
         assert ((rows[f"{name}_low"] <= rows[name]) & (rows[name] <= rows[f"{name}_high"])).all()
 
 
@@ -97,6 +98,38 @@ def test_gain_intervals_are_paired(rows):
     draws = np.random.default_rng(1).choice(gain, (4000, 40)).mean(axis=1)
     found = (row["gain_over_teacher_low"], row["gain_over_teacher_high"])
     assert found == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])), abs=0.02)
+
+
+def test_p_values_are_mcnemars_between_what_ships_after_holm_over_all_gains(rows):
+    right = {m.name: m.log_probs[0].argmax(axis=1) == LABELS for m in METHODS}
+    tests = [(name, "big") for name in right if name != "big"] + [(n, "baseline") for n in right if n != "baseline"]
+    expected = statistics.holm(np.array([statistics.mcnemar(right[a], right[b]) for a, b in tests]))
+    found = [column(rows, "gain_over_teacher_p" if b == "big" else "gain_over_alone_p")[a] for a, b in tests]
+    assert found == pytest.approx(expected.tolist())
+    assert column(rows, "gain_over_teacher_p")["big"] == column(rows, "gain_over_alone_p")["baseline"] == 1
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return comparison.pairs(METHODS, LABELS, 2000, seed=0)
+
+
+def test_every_two_rows_are_a_pair_and_each_meets_the_mean_teacher(pairs):
+    count = len(METHODS) + 1
+    assert len(pairs) == count * (count - 1) // 2
+    row = pairs.set_index(["first", "second"]).loc[("big", "small")]
+    assert row["difference"] == pytest.approx(0.25)
+    assert (row["only_first"], row["only_second"]) == (10, 0)
+    assert row["p"] == pytest.approx(2 * 0.5**10)
+    mean = pairs.set_index(["first", "second"]).loc[("simple", comparison.MEAN_TEACHER)]
+    assert mean["difference"] == pytest.approx(1 - (0.75 + 0.5) / 2) and pd.isna(mean["p"])
+
+
+def test_a_pairs_interval_is_that_of_the_table(pairs, rows):
+    row = pairs[(pairs["first"] == "big") & (pairs["second"] == "ensemble")].iloc[0]
+    gain = rows.set_index("method").loc["ensemble"]
+    assert -row["low"] == pytest.approx(gain["gain_over_teacher_high"], abs=0.02)
+    assert -row["high"] == pytest.approx(gain["gain_over_teacher_low"], abs=0.02)
 
 
 def test_an_ensemble_costs_all_of_its_members(rows):
@@ -130,18 +163,19 @@ def test_the_best_seed_is_best_by_accuracy_then_by_nll_then_first(accuracies, nl
     assert comparison.best_seed(["a", "b"], scores) == best
 
 
-def test_markdown_has_a_line_a_method_in_both_tables(rows):
-    text = report.markdown(rows, len(LABELS))
-    for name in ("teacher big", "teacher small", "simple ensemble", "student alone", "student from the ensemble"):
+def test_markdown_has_a_line_a_method_in_both_tables(rows, pairs):
+    text = report.markdown(rows, pairs, len(LABELS))
+    for name in ("teacher big", "teacher small", "simple average", "student alone", "student from the ensemble"):
         assert sum(line.startswith(f"| {name} ") for line in text.splitlines()) == 2
     assert "40 test images" in text and "2 seeds" in text
+    assert "The simple average over the mean single teacher: +37.50 [" in text
 
 
-def test_markdown_shows_the_numbers_of_the_table(rows):
-    cells = [[cell.strip() for cell in line.split("|")] for line in report.markdown(rows, 40).splitlines()]
+def test_markdown_shows_the_numbers_of_the_table(rows, pairs):
+    cells = [[cell.strip() for cell in line.split("|")] for line in report.markdown(rows, pairs, 40).splitlines()]
     worth, cost = [line for line in cells if len(line) > 1 and line[1] == "student alone"]
     assert worth[2].startswith("37.50 [") and worth[3] == "17.68"
-    assert worth[4].startswith("-37.50 [-") and worth[5] == "+0.00 [+0.00, +0.00]"
+    assert worth[4].startswith("-37.50 [-") and worth[4].endswith("] *") and worth[5] == "+0.00 [+0.00, +0.00]"
     assert cost[2:5] == ["0.00 M", "0.00 MB", "10.0 x"] and cost[5] == "16.000" and cost[7] == "100"
     teacher = next(line for line in cells if len(line) > 1 and line[1] == "teacher big")
     assert teacher[3] == ""
@@ -155,9 +189,11 @@ def opened(path):
 
 def test_figures_are_whole_png_files(rows, tmp_path):
     report.trade_off(rows, tmp_path / "a.png")
-    report.reliability({"x": [{"confidence": 0.9, "accuracy": 0.8, "share": 1.0}]}, tmp_path / "b.png")
+    report.reliability({"on": {"x": [{"confidence": 0.9, "accuracy": 0.8, "share": 1.0}]}}, tmp_path / "b.png")
     report.confusion(np.array([[3, 0], [0, 0]]), ["a", "b"], "heading", tmp_path / "c.png")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png"]
+    table = pd.DataFrame([("a", 0.9, 1.0, True), ("b", 0.8, 2.0, False)], columns=SUBSET_COLUMNS)
+    report.subsets(table, tmp_path / "d.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png", "d.png"]
     for path in tmp_path.iterdir():
         image = opened(path)
         assert image.format == "PNG" and min(image.size) > 300

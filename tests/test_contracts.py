@@ -13,16 +13,19 @@ from pipeline import params
 from stages import wiring
 from tests.conftest import CHECKOUT
 
-STAGES = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"]
+DOCUMENT = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"]
+STAGES = {name: stage.get("do", stage) for name, stage in DOCUMENT.items()}
 
 LAYERS = [
     *("errors", "paths", "files", "randomness", "params", "compute", "sources", "splits", "data"),
     *("views", "prefetch", "topk", "logits", "objectives", "metrics", "models", "training", "students", "caching"),
-    *("ensemble", "targets", "tracking", "latency", "export", "comparison", "report"),
+    *("targets", "statistics", "ensemble", "fitting", "diversity", "selection"),
+    *("tracking", "latency", "export", "comparison", "report"),
 ]
 
 READS = {  # what a method of Params reads
-    "teacher": {"teachers.${item.name}"},
+    "teacher": {"teachers.${item.teacher}"},
+    "members": {"teachers"},
     "augmentation": {"views.shift", "views.flip", "views.erase"},
     "models": {"teachers", "student.seeds", "distill.sources"},
     "student_arms": {"student.seeds", "distill.sources"},
@@ -33,7 +36,7 @@ READS = {  # what a method of Params reads
 
 def test_dvc_yaml_is_wired():
     document = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())
-    assert wiring.wire(document, params.load(CHECKOUT / "params.yaml"))["stages"] == STAGES
+    assert wiring.wire(document, params.load(CHECKOUT / "params.yaml"))["stages"] == DOCUMENT
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def test_only_tracking_imports_mlflow():
         assert ("mlflow" in _imported_roots(path)) == (path.stem == "tracking"), path.name
 
 
-@pytest.mark.parametrize("module", ["latency", "ensemble", "comparison", "report", "tracking"])
+@pytest.mark.parametrize("module", ["latency", "ensemble", "selection", "comparison", "report", "tracking"])
 def test_the_benchmark_needs_neither_torch_nor_timm(module):
     roots = set().union(*(_imported_roots(CHECKOUT / path) for path in wiring.code(f"pipeline/{module}.py")))
     assert not roots & {"torch", "timm"}

@@ -4,7 +4,7 @@ import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
+from sklearn.metrics import accuracy_score, brier_score_loss, confusion_matrix, log_loss
 
 from pipeline import metrics
 
@@ -89,40 +89,20 @@ def test_scores_of_logits_are_the_scores_of_their_log_probabilities():
 
 def test_scores_are_the_values_counted_by_hand():
     logits = np.log(np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9]]))
-    expected = {"accuracy": 2 / 3, "nll": -np.log([0.8, 0.4, 0.9]).mean(), "ece": (0.2 + 0.6 + 0.1) / 3}
+    expected = {
+        "accuracy": 2 / 3,
+        "nll": -np.log([0.8, 0.4, 0.9]).mean(),
+        "brier": 2 * (0.2**2 + 0.6**2 + 0.1**2) / 3,
+        "ece": (0.2 + 0.6 + 0.1) / 3,
+    }
     assert metrics.scores(logits, np.array([0, 1, 1])) == pytest.approx(expected)
 
 
-def test_bootstrap_interval_covers_the_truth_as_often_as_it_says():
-    rng, inside = np.random.default_rng(0), 0
-    for simulation in range(500):
-        low, high = metrics.bootstrap_interval(rng.random(400) < 0.8, resamples=1000, seed=simulation)
-        inside += low <= 0.8 <= high
-    assert 0.92 <= inside / 500 <= 0.98
-
-
-def test_bootstrap_interval_agrees_with_resampling_the_samples():
-    rng = np.random.default_rng(1)
-    values = rng.choice([-1, -1 / 3, 0, 2 / 3, 1], 300, p=[0.1, 0.1, 0.5, 0.1, 0.2])
-    naive = np.percentile(rng.choice(values, (5000, 300)).mean(axis=1), [2.5, 97.5])
-    found = metrics.bootstrap_interval(values, resamples=5000, seed=2)
-    assert found == pytest.approx(naive, abs=0.06 * (naive[1] - naive[0]))
-
-
-def test_bootstrap_interval_is_wider_for_a_higher_level():
-    values = np.random.default_rng(3).random(50)
-    low, high = metrics.bootstrap_interval(values, 2000, seed=0, level=0.8)
-    lower, higher = metrics.bootstrap_interval(values, 2000, seed=0, level=0.99)
-    assert lower < low < values.mean() < high < higher
-
-
-def test_bootstrap_interval_of_equal_values_is_that_value():
-    assert metrics.bootstrap_interval(np.full(20, 0.25), 200, seed=0) == pytest.approx((0.25, 0.25))
-
-
-def test_bootstrap_interval_is_the_same_for_the_same_seed():
-    values = np.random.default_rng(4).random(50)
-    assert metrics.bootstrap_interval(values, 500, seed=7) == metrics.bootstrap_interval(values, 500, seed=7)
+@pytest.mark.parametrize("classes", [2, 5])
+def test_brier_agrees_with_sklearn(classes):
+    log_probs, labels = scored(0, classes=classes)
+    expected = brier_score_loss(np.eye(classes)[labels], np.exp(log_probs), scale_by_half=False)
+    assert metrics.brier(log_probs, labels) == pytest.approx(expected)
 
 
 @settings(max_examples=20, deadline=None)

@@ -87,6 +87,12 @@ def test_the_repositorys_own_file_loads():
         ("teachers.big", teacher(stem_stride=0), "`teachers.big.stem_stride`"),
         ("ensemble.folds", 1, "`ensemble.folds`"),
         ("ensemble.select", "best", "`ensemble.select`"),
+        ("ensemble.methods", ["weighted", "median"], "`ensemble.methods.1`"),
+        ("ensemble.methods", ["weighted", "weighted"], "`ensemble.methods` has the same entry twice."),
+        ("ensemble.calibrate", ["all"], "`ensemble.calibrate.0`"),
+        ("ensemble.budget_ms", 0, "`ensemble.budget_ms`"),
+        ("teachers.resnet.seeds", [1, 1], "`teachers.resnet.seeds` has the same entry twice."),
+        ("teachers.resnet.seeds", [], "`teachers.resnet.seeds`"),
         ("views.count", 0, "`views.count`"),
         ("compute.device", "tpu", "`compute.device`"),
         ("benchmark.calls", {1: 10}, "`calls` needs an entry for batch 128"),
@@ -173,9 +179,23 @@ def test_models_are_the_teachers_and_a_student_a_seed_and_arm(settings):
     assert settings.models() == ["big", "baseline-3", "baseline-5", "ensemble-3", "ensemble-5"]
 
 
+def test_a_teacher_with_seeds_is_a_member_of_each(tmp_path):
+    text = changed(("teachers", {"big": teacher(seeds=[0, 7]), "small": teacher()}))
+    (tmp_path / "params.yaml").write_text(text)
+    settings = params.load(tmp_path / "params.yaml")
+    assert settings.members() == {"big-0": "big", "big-7": "big", "small": "small"}
+    assert settings.teacher("big-7") == settings.teachers["big"]
+    assert settings.models()[:3] == ["big-0", "big-7", "small"]
+
+
+def test_a_method_that_is_not_fitted_cannot_be_selected(refused):
+    message = refused(changed(("ensemble.methods", ["vote"]), ("ensemble.select", "greedy")))
+    assert "`select` is greedy, which `methods` does not list" in message
+
+
 def test_an_unknown_teacher_is_refused_with_the_known_ones(settings):
     assert settings.teacher("big").model == "test_resnet"
-    with pytest.raises(PipelineError, match=r"`teachers\.small`; it has big"):
+    with pytest.raises(PipelineError, match=r"no teacher `small`; it has big"):
         settings.teacher("small")
 
 

@@ -11,7 +11,7 @@ TEACHER = Ensemble("weighted", ["one", "two"], [0.3, 0.7], [1.5, 0.8])
 @pytest.mark.parametrize("chunk", [10, 100])
 def test_targets_are_the_ensembles_log_probabilities_of_every_look(tmp_path, monkeypatch, chunk):
     monkeypatch.setattr(targets, "CHUNK", chunk)
-    targets.write(tmp_path / "ensemble.npy", TEACHER, CACHED, 4, None)
+    targets.write(tmp_path / "ensemble.npy", TEACHER.log_probs, CACHED, 4, None)
     written = np.load(tmp_path / "ensemble.npy")
     assert (written.dtype, written.shape) == (np.float16, (2, 25, 4))
     for look in range(2):
@@ -21,7 +21,7 @@ def test_targets_are_the_ensembles_log_probabilities_of_every_look(tmp_path, mon
 
 def test_targets_of_top_k_caches_are_top_k_too(tmp_path):
     encoded = [np.stack([topk.encode(look, 2) for look in member]) for member in CACHED]
-    targets.write(tmp_path / "ensemble.npy", TEACHER, encoded, 4, 3)
+    targets.write(tmp_path / "ensemble.npy", TEACHER.log_probs, encoded, 4, 3)
     written = np.load(tmp_path / "ensemble.npy")
     assert written.shape == (2, 25)
     probabilities = np.exp(topk.decode(written[1], 4))

@@ -127,7 +127,8 @@ def checkout(tmp_path, monkeypatch):
 
 
 def stages(checkout):
-    return loaded((checkout / "dvc.yaml").read_text())["stages"]
+    found = loaded((checkout / "dvc.yaml").read_text())["stages"]
+    return {name: stage | stage.get("do", {}) for name, stage in found.items()}
 
 
 def test_wiring_twice_changes_nothing_more(checkout):
@@ -152,6 +153,17 @@ def test_a_new_teacher_is_gathered_wherever_teachers_are(checkout):
         assert {f"data/logits/{teacher}/test.npy", f"models/{teacher}.onnx"} <= set(found["benchmark"]["deps"])
         assert f"runs/train_teacher-{teacher}.json" in found["publish"]["deps"]
         assert teacher in found["export"]["matrix"]["model"]
+        assert found["train_teacher"]["foreach"][teacher] == {"teacher": teacher}
+        assert teacher in found["cache_logits"]["matrix"]["name"]
+
+
+def test_a_teacher_with_seeds_is_a_stage_for_each(checkout):
+    one = "{model: a, epochs: 1, batch_size: 2, lr: 1, seeds: [0, 4]}"
+    (checkout / "more.yaml").write_text(f"teachers:\n  one: {one}\n")
+    wiring.main("--profile", "more.yaml")
+    found = stages(checkout)
+    assert found["train_teacher"]["foreach"] == {"one-0": {"teacher": "one"}, "one-4": {"teacher": "one"}}
+    assert "models/one-4.onnx" in found["time_members"]["deps"]
 
 
 def test_a_teacher_that_is_gone_is_gathered_nowhere(checkout):

@@ -1,0 +1,30 @@
+"""Time every subset of the teachers, one image at a time, so that members can be chosen by what they cost."""
+
+from pipeline import data, ensemble, errors, files, latency, params, paths, selection, tracking
+
+CALLS, WARMUP = 50, 5
+
+
+def main() -> None:
+    record = tracking.Record("time_members")
+    settings = params.load()
+    members = list(settings.members())
+    systems = {selection.subset_name(names): ensemble.uniform(names) for names in selection.subsets_of(members)}
+    print(f"timing {len(systems)} subsets of {len(members)} teachers", flush=True)
+    onnx = {name: paths.onnx(name) for name in members}
+    image = data.open_split(paths.PREPARED, "val").images[:1]
+    measured = latency.measure_apart(systems, onnx, image, settings.benchmark.threads, {1: CALLS}, WARMUP)
+    milliseconds = {name: times["p50_ms"] for name, times in measured.items()}
+    files.write_json(paths.MEMBER_LATENCY, milliseconds)
+    tracking.log(
+        record,
+        paths.record("time_members"),
+        settings.tracking,
+        params={"threads": settings.benchmark.threads},
+        metrics={f"p50_ms/{name.replace('+', '_')}": value for name, value in milliseconds.items()},
+        artifacts=[paths.MEMBER_LATENCY],
+    )
+
+
+if __name__ == "__main__":
+    errors.run(main)
