@@ -1,7 +1,7 @@
 """What a stage costs beside its work, and a `dvc repro` with nothing to do: `python -m benchmarks.startup`.
 
-In a scratch copy, on the data of the smoke profile, where there is next to no work but training and exporting, which
-are subtracted.
+In a scratch copy, on the data of the smoke profile, where there is next to no work but training, fitting and exporting,
+which are subtracted.
 """
 
 import sys
@@ -43,10 +43,10 @@ def main() -> None:
 
 
 def _work(root: Path, stage: str, *items: str) -> float:
-    """The seconds of training, or of exporting, in this stage's last run."""
+    """The seconds of training, fitting or exporting in this stage's last run."""
     path = root / paths.record(stage, "-".join(items))
     metrics = files.read_json(path)["metrics"] if path.exists() else {}
-    return metrics.get("train_seconds", 0.0) + metrics.get("export_seconds", 0.0)
+    return sum(metrics.get(f"{work}_seconds", 0.0) for work in ("train", "fit", "export"))
 
 
 if __name__ == "__main__":

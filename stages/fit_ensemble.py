@@ -1,5 +1,7 @@
 """Choose members and the way to combine them on the validation split, and write the students' targets."""
 
+import time
+
 import numpy as np
 
 from pipeline import (
@@ -33,7 +35,9 @@ def main() -> None:
     cached, of_val = _caches(settings, info)
     latency, seed = files.read_json(paths.MEMBER_LATENCY), derive(settings.seed, "folds")
     print(f"fitting {', '.join(settings.ensemble.methods)} on {len(val.labels):,} images", flush=True)
+    began = time.perf_counter()
     found = selection.select(of_val, val.labels, settings.ensemble, latency, seed)
+    seconds = time.perf_counter() - began
 
     for source, teacher in (("single", found.fitted["single"]), ("ensemble", found.fitted[found.chosen])):
         members = [cached[name] for name in teacher.members]
@@ -65,6 +69,7 @@ def main() -> None:
             **{f"gain_over_best_single/{key}": value for key, value in found.gain.items()},
             "temperature/result": fitted.temperature,
             "oracle_accuracy": found.oracle,
+            "fit_seconds": seconds,
         },
         artifacts=[paths.ENSEMBLES, paths.ENSEMBLE_METRICS, paths.SUBSETS, paths.DIVERSITY, paths.SUBSETS_PICTURE,
                    paths.CALIBRATION],

@@ -75,6 +75,20 @@ def test_a_pull_brings_weights_towards_uniform():
     assert distance == sorted(distance, reverse=True) and distance[-1] < 1e-3 < distance[0]
 
 
+def test_the_pull_is_chosen_by_what_comes_out_calibrated():
+    """A mean of members is unsure of itself until it is calibrated; by its own NLL the best member would win."""
+    rng = np.random.default_rng(8)
+    labels = rng.integers(0, 4, 600)
+    logits = rng.normal(0, 3, (3, 600, 4))
+    logits[:, np.arange(600), labels] += np.array([[6.0], [4.0], [4.0]])
+    log_probs = np.stack([log_softmax(member / fitting.fit_temperature(member, labels), axis=1) for member in logits])
+    assert fitting.fit_weights(log_probs, labels)[0] > 0.6
+    fitted = fitting.fit(["weighted", "mean_probs"], NAMES, logits, labels, SETTINGS, 0)
+    assert fitted["weighted"].weights[0] < 0.5
+    nll = {name: metrics.nll(one.log_probs(logits), labels) for name, one in fitted.items()}
+    assert nll["weighted"] < nll["mean_probs"] + 0.003
+
+
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
 def test_fitted_temperature_recovers_a_known_temperature(temperature):
     logits = np.random.default_rng(3).normal(0, 2, (20_000, 4))
