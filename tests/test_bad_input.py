@@ -83,5 +83,25 @@ def test_a_damaged_array_is_refused(prepared, damage):
     assert "train_images.npy" in refused(prepared, "stages.train_baseline", "0")
 
 
+@pytest.fixture
+def cached(prepared, digits):
+    for name in ("data/logits", "models", "metrics"):
+        shutil.copytree(digits / name, prepared / name)
+    shutil.copy(digits / "params.yaml", prepared)
+    return prepared
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("budget_ms: null", "budget_ms: 0.0001", "`ensemble.budget_ms` is 0.0001, but even the fastest"),
+        ("folds: 3", "folds: 90", "`ensemble.folds` is 90, but a class has only"),
+    ],
+)
+def test_choosing_an_ensemble_refuses(cached, old, new, sentence):
+    change(cached, old, new)
+    assert sentence in refused(cached, "stages.fit_ensemble")
+
+
 def test_a_missing_profile_is_refused(project):
     assert "nowhere.yaml" in refused(project, "stages.wiring", "--profile", "nowhere.yaml")
