@@ -17,6 +17,7 @@ from pipeline.metrics import log_softmax, nll
 
 METHODS = ("simple", *get_args(params.CombinationMethod))  # from simple to complex
 PICKS = 100  # of greedy selection, at most
+LEAST_WEIGHT = 0.01  # a member that weighs less is left out
 STRENGTHS = {  # tried by cross-fitting: how much weights are pulled to uniform; scikit-learn's C
     "weighted": (0.0, 1e-2, 1e-1, 1.0),
     "stacking": (300.0, 30.0, 3.0),
@@ -50,6 +51,7 @@ def fit(
     simple: the mean of the members' probabilities as they are; nothing is fitted.
     mean_probs, mean_logits, vote: of members that are calibrated first.
     weighted: a mixture whose weights minimise its NLL. greedy: one whose weights are how often each member was picked.
+    Of both, members that weigh less than a hundredth get the weight zero.
     stacking: multinomial logistic regression on the members' log-probabilities (Wolpert 1992).
 
     Temperatures divide each member's logits before combining and the result after it, as `calibrate` says (Guo et al.
@@ -170,10 +172,10 @@ def _combine(method: str, members: list[str], log_probs: np.ndarray, labels: np.
     """The ensemble of these calibrated members, before the result's temperature."""
     count = len(members)
     make = partial(Ensemble, method, members, temperatures=[1.0] * count)
-    if method == "weighted":
-        return make(fit_weights(log_probs, labels, strength).tolist())
-    if method == "greedy":
-        return make(pick_greedily(log_probs, labels).tolist())
+    if method in ("weighted", "greedy"):
+        fitted = fit_weights(log_probs, labels, strength) if method == "weighted" else pick_greedily(log_probs, labels)
+        kept = np.where(fitted < LEAST_WEIGHT, 0.0, fitted)
+        return make((kept / kept.sum()).tolist())
     if method == "stacking" and log_probs.shape[-1] > 1:
         coefficients, intercept = _regress(log_probs, labels, strength)
         return make([1 / count] * count, coefficients=coefficients.tolist(), intercept=intercept.tolist())

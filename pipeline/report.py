@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 COLOURS = {"teacher": "#7f7f7f", "ensemble": "#1f77b4", "student": "#d62728"}
 MARKERS = {"teacher": "s", "ensemble": "D", "student": "o"}
 SIGNIFICANT = 0.05
+SMALLEST_BIN = 0.005  # of all samples
 TITLES = {
     "simple": "simple average",
     "mean_probs": "mean of probabilities",
@@ -126,6 +127,8 @@ def trade_off(rows: pd.DataFrame, path: Path) -> None:
 def reliability(panels: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> None:
     """Accuracy against confidence, a panel a heading; a calibrated model lies on the diagonal.
 
+    Bins of next to no samples say nothing and are not drawn.
+
     Args:
         panels: heading to name to the rows of pipeline.metrics.reliability.
     """
@@ -133,7 +136,8 @@ def reliability(panels: dict[str, dict[str, list[dict[str, float]]]], path: Path
     for axes, (heading, curves) in zip(grid[:, 0], panels.items(), strict=True):
         axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle="--", linewidth=1)
         for name, rows in curves.items():
-            confidence, accuracy = ([row[key] for row in rows] for key in ("confidence", "accuracy"))
+            shown = [row for row in rows if row["share"] >= SMALLEST_BIN]
+            confidence, accuracy = ([row[key] for row in shown] for key in ("confidence", "accuracy"))
             axes.plot(confidence, accuracy, marker=".", linewidth=1.2, label=TITLES.get(name, name))
         axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), aspect="equal", title=heading)
         axes.grid(alpha=0.3)

@@ -79,7 +79,9 @@ def select(
     chosen = settings.select
     if chosen == "auto":
         chosen = simplest({name: loss(log_probs, labels, settings.metric) for name, log_probs in combined.items()})
-    fitted = fitting.fit(methods, members, stacked, labels, settings, seed)
+    fitted = {
+        method: one.pruned() for method, one in fitting.fit(methods, members, stacked, labels, settings, seed).items()
+    }
     fitted["single"] = fitting.fit(["mean_probs"], [best], of_all[best][None], labels, settings, seed)["mean_probs"]
 
     difference = metrics.correct(combined[chosen], labels) * 1.0 - metrics.correct(singles[best], labels)

@@ -96,7 +96,7 @@ def _draw(found: Selection, labels: np.ndarray) -> None:
         found.pairs.to_csv(temporary, index=False)
     shown = {
         "before calibration": {**found.raw, "simple": found.held_out["simple"]},
-        "after": {name: found.held_out[name] for name in (*found.raw, found.chosen)},
+        "after calibration": {name: found.held_out[name] for name in (*found.raw, found.chosen)},
     }
     panels = {
         heading: {name: metrics.reliability(row, labels) for name, row in rows.items()}

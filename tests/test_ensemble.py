@@ -73,6 +73,13 @@ def test_a_member_of_weight_zero_is_left_out():
     np.testing.assert_allclose(log_probs, log_softmax(logits[0], axis=-1), rtol=1e-12)
 
 
+def test_pruning_leaves_out_members_of_weight_zero_and_changes_nothing():
+    logits = random_logits(members=3)
+    whole = Ensemble("weighted", ["a", "b", "c"], [0.4, 0.0, 0.6], [1.0, 2.0, 3.0], temperature=1.5)
+    assert whole.pruned() == Ensemble("weighted", ["a", "c"], [0.4, 0.6], [1.0, 3.0], temperature=1.5)
+    np.testing.assert_allclose(whole.pruned().log_probs(logits[[0, 2]]), whole.log_probs(logits), rtol=1e-12)
+
+
 def test_a_single_model_is_itself():
     logits = random_logits(members=1)
     np.testing.assert_allclose(ensemble.alone("a").log_probs(logits), log_softmax(logits[0], axis=1), rtol=1e-12)

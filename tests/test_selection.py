@@ -140,7 +140,7 @@ def test_a_budget_leaves_out_members_that_cost_too_much():
     logits, labels, settings = made(budget_ms=1.7)
     found = selection.select(logits, labels, settings, LATENCY, seed=0)
     assert "b" not in found.members
-    assert all(one.members == found.members for name, one in found.fitted.items() if name != "single")
+    assert all(set(one.members) <= set(found.members) for name, one in found.fitted.items() if name != "single")
 
 
 def test_a_contribution_is_what_leaving_a_member_out_costs():
@@ -153,8 +153,8 @@ def test_a_contribution_is_what_leaving_a_member_out_costs():
 
 
 @pytest.mark.parametrize("method", ["weighted", "greedy"])
-def test_a_bad_member_gets_next_to_no_weight(method):
+def test_a_bad_member_is_left_out(method):
     logits, labels, settings = made()
     logits["c"] = np.random.default_rng(9).normal(0, 3, logits["c"].shape)
     found = selection.select(logits, labels, settings, LATENCY, seed=0)
-    assert found.fitted[method].weights[2] < 0.02 and found.contribution["c"]["nll"] < 0
+    assert found.fitted[method].members == ["a", "b"] and found.contribution["c"]["nll"] < 0
