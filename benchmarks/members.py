@@ -1,8 +1,8 @@
 """Which members make an ensemble worth it: three architectures against three seeds of one, and a bad member.
 
-`python -m benchmarks.members`, after `make repro`: a quarter of an hour on two cores. Ensembles are fitted on val; the
-test split is read once, for the tables. Seeds and architectures are trained here, each for about the same time; the bad
-member joins the teachers of the last run.
+`python -m benchmarks.members`, after `make repro`: a quarter of an hour on two cores, for seeds and architectures that
+are trained here, each for about the same time. `python -m benchmarks.members spoilt`: half a minute, for a bad member
+beside the teachers of the last run. Ensembles are fitted on val; the test split is read once, for the table.
 """
 
 from itertools import combinations
@@ -84,12 +84,14 @@ class Members:
         return metrics.correct(log_probs, self.splits["test"].labels) * 100.0
 
 
-def main() -> None:
+def main(question: str = "members") -> None:
     if not paths.ENSEMBLES.exists():
         raise PipelineError("This needs the trained teachers; run `make repro` first.")
     members = Members(params.load())
-    members.add(BAD, "resnet", 1, part=members.settings.teachers["resnet"].epochs / 20)
-    spoil(members)
+    if question == "spoilt":
+        members.add(BAD, "resnet", 1, part=members.settings.teachers["resnet"].epochs / 20)
+        spoil(members)
+        return
     for seed in SEEDS:
         members.add(f"resnet-{seed}", "resnet", EPOCHS["resnet"])
     for name in ("efficientnet", "byobnet"):
@@ -138,7 +140,7 @@ def choose(members: Members) -> None:
         )
     difference = _difference(hits["3 seeds"] - hits["3 architectures"])
     rows.append({"members": "3 seeds minus 3 architectures", "over its mean member [95 %]": difference})
-    page.publish("members", pd.DataFrame(rows).fillna(""), [])
+    page.publish("members", pd.DataFrame(rows, dtype=object).fillna(""), [])
 
 
 def spoil(members: Members) -> None:
@@ -162,7 +164,7 @@ def spoil(members: Members) -> None:
     accuracy = members.hits(members.logits["test"][BAD]).mean()
     rows.append({"method": "the bad member alone", "with the bad one %": f"{accuracy:.2f}"})
     figures = [Figure(f"{method}, points lost by a bad member", lost[method], 0.1) for method in ("weighted", "greedy")]
-    page.publish("spoilt", pd.DataFrame(rows).fillna(""), figures)
+    page.publish("spoilt", pd.DataFrame(rows, dtype=object).fillna(""), figures)
 
 
 def _difference(points: np.ndarray) -> str:

@@ -8,7 +8,6 @@ from typing import get_args
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import logsumexp
 
 from pipeline import ensemble, params
 from pipeline.ensemble import Ensemble
@@ -19,7 +18,7 @@ METHODS = ("simple", *get_args(params.CombinationMethod))  # from simple to comp
 PICKS = 100  # of greedy selection, at most
 LEAST_WEIGHT = 0.01  # a member that weighs less is left out
 STRENGTHS = {  # tried by cross-fitting: how much weights are pulled to uniform; scikit-learn's C
-    "weighted": (0.0, 1e-2, 1e-1, 1.0),
+    "weighted": (0.0, 1e-2, 1e-1),
     "stacking": (300.0, 30.0, 3.0),
 }
 
@@ -50,13 +49,12 @@ def fit(
 
     simple: the mean of the members' probabilities as they are; nothing is fitted.
     mean_probs, mean_logits, vote: of members that are calibrated first.
-    weighted: a mixture whose weights minimise its NLL. greedy: one whose weights are how often each member was picked.
-    Of both, members that weigh less than a hundredth get the weight zero.
+    weighted: a mixture whose weights minimise the NLL of what comes out calibrated. greedy: one whose weights are how
+    often each member was picked. Of both, members that weigh less than a hundredth get the weight zero.
     stacking: multinomial logistic regression on the members' log-probabilities (Wolpert 1992).
 
     Temperatures divide each member's logits before combining and the result after it, as `calibrate` says (Guo et al.
-    2017). The result's, and the strength of a penalty, are fitted on predictions for samples left out; the strength is
-    the one whose calibrated result has the lowest NLL, as a mean of many is less sure of itself than it could be.
+    2017). The result's, and the strength of a penalty, are fitted on predictions for samples left out.
     """
     count = len(members)
     before, after = "members" in settings.calibrate, "result" in settings.calibrate
@@ -74,12 +72,12 @@ def fit(
         for strength in STRENGTHS.get(method, (0.0,)):
             held_out = np.empty(log_probs.shape[1:])
             for kept, left in splits:
-                part = _combine(method, members, log_probs[:, kept], labels[kept], strength)
+                part = _combine(method, members, log_probs[:, kept], labels[kept], strength, after)
                 held_out[left] = part.log_probs(log_probs[:, left])
             temperature = fit_temperature(held_out, labels) if after else 1.0
             tried.append((nll(log_softmax(held_out / temperature), labels), strength, temperature))
         _, strength, temperature = min(tried)
-        whole = _combine(method, members, log_probs, labels, strength)
+        whole = _combine(method, members, log_probs, labels, strength, after)
         return replace(whole, temperatures=temperatures, temperature=temperature)
 
     return {method: fitted(method) for method in methods}
@@ -132,24 +130,32 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-def fit_weights(log_probs: np.ndarray, labels: np.ndarray, pull: float = 0.0) -> np.ndarray:
-    """(members,) weights softmax(s) that minimise the mixture's NLL + pull/2 |s|²; L-BFGS from uniform.
+def fit_weights(log_probs: np.ndarray, labels: np.ndarray, pull: float = 0.0, tempered: bool = False) -> np.ndarray:
+    """(members,) weights w = softmax(s) that minimise the mixture's NLL + pull/2 |s|²; L-BFGS from uniform.
 
     Args:
         log_probs: (members, samples, classes).
+        tempered: of the mixture at its own best temperature, fitted beside the weights: a mean of members is less sure
+            of itself than it should be, and by its own NLL the most confident member would win.
     """
-    true = log_probs[:, np.arange(len(labels)), labels]  # (members, samples)
+    members, (samples, classes) = len(log_probs), log_probs.shape[1:]
+    probs, true = np.exp(log_probs).reshape(members, -1), np.zeros((samples, classes))
+    true[np.arange(samples), labels] = 1
 
-    def objective(scores: np.ndarray) -> tuple[float, np.ndarray]:
-        log_weights = log_softmax(scores)
-        joint = log_weights[:, None] + true
-        evidence = logsumexp(joint, axis=0)
-        responsibility = np.exp(joint - evidence).mean(axis=1)  # d(-NLL)/d(log w)
-        loss = -evidence.mean() + pull / 2 * scores @ scores
-        return loss, np.exp(log_weights) - responsibility + pull * scores
+    def objective(values: np.ndarray) -> tuple[float, np.ndarray]:
+        scores, sharpness = values[:-1], np.exp(values[-1]) if tempered else 1.0
+        weights = np.exp(log_softmax(scores))
+        mixture = np.maximum(weights @ probs, np.finfo(float).tiny).reshape(samples, classes)
+        log_mixture = np.log(mixture)
+        result = log_softmax(sharpness * log_mixture)
+        gradient = (np.exp(result) - true) / samples  # of the NLL, by sharpness * log_mixture
+        by_weight = probs @ (sharpness * gradient / mixture).ravel()
+        by_scores = weights * (by_weight - weights @ by_weight) + pull * scores
+        by_sharpness = sharpness * (gradient * log_mixture).sum() if tempered else 0.0
+        return nll(result, labels) + pull / 2 * scores @ scores, np.append(by_scores, by_sharpness)
 
-    found = minimize(objective, np.zeros(len(log_probs)), jac=True, method="L-BFGS-B", options={"ftol": 1e-12})
-    return np.exp(log_softmax(found.x))
+    found = minimize(objective, np.zeros(members + 1), jac=True, method="L-BFGS-B", options={"ftol": 1e-10})
+    return np.exp(log_softmax(found.x[:-1]))
 
 
 def pick_greedily(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -168,12 +174,15 @@ def pick_greedily(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.bincount(picked[: best[1]], minlength=len(log_probs)) / best[1]
 
 
-def _combine(method: str, members: list[str], log_probs: np.ndarray, labels: np.ndarray, strength: float) -> Ensemble:
-    """The ensemble of these calibrated members, before the result's temperature."""
+def _combine(
+    method: str, members: list[str], log_probs: np.ndarray, labels: np.ndarray, strength: float, tempered: bool
+) -> Ensemble:
+    """The ensemble of these calibrated members, before the result's temperature, which follows if `tempered`."""
     count = len(members)
     make = partial(Ensemble, method, members, temperatures=[1.0] * count)
     if method in ("weighted", "greedy"):
-        fitted = fit_weights(log_probs, labels, strength) if method == "weighted" else pick_greedily(log_probs, labels)
+        greedy = method == "greedy"
+        fitted = pick_greedily(log_probs, labels) if greedy else fit_weights(log_probs, labels, strength, tempered)
         kept = np.where(fitted < LEAST_WEIGHT, 0.0, fitted)
         return make((kept / kept.sum()).tolist())
     if method == "stacking" and log_probs.shape[-1] > 1:

@@ -68,6 +68,24 @@ def test_fitted_weights_are_the_constrained_optimum(seed):
     assert weights == pytest.approx(best.x, abs=0.01)
 
 
+@pytest.mark.parametrize("tempered", [False, True])
+@pytest.mark.parametrize("pull", [0.0, 0.05])
+def test_fitted_weights_have_no_better_neighbours(tempered, pull):
+    """Nelder-Mead, which knows no gradients, finds the same from the same start."""
+    logits, labels = members_and_labels(3)
+    log_probs = log_softmax(logits, axis=-1)
+
+    def loss(values):
+        mixture = np.tensordot(softmax(values[:3]), np.exp(log_probs), axes=1)
+        result = log_softmax(np.log(mixture) * (np.exp(values[3]) if tempered else 1), axis=1)
+        return metrics.nll(result, labels) + pull / 2 * values[:3] @ values[:3]
+
+    options = {"maxiter": 20_000, "maxfev": 20_000, "xatol": 1e-7, "fatol": 1e-12}
+    best = minimize(loss, np.zeros(4), method="Nelder-Mead", options=options)
+    found = fitting.fit_weights(log_probs, labels, pull, tempered)
+    assert found == pytest.approx(softmax(best.x[:3]), abs=0.01)
+
+
 def test_a_pull_brings_weights_towards_uniform():
     logits, labels = members_and_labels()
     log_probs = log_softmax(logits, axis=-1)
@@ -75,7 +93,7 @@ def test_a_pull_brings_weights_towards_uniform():
     assert distance == sorted(distance, reverse=True) and distance[-1] < 1e-3 < distance[0]
 
 
-def test_the_pull_is_chosen_by_what_comes_out_calibrated():
+def test_weights_are_fitted_for_what_comes_out_calibrated():
     """A mean of members is unsure of itself until it is calibrated; by its own NLL the best member would win."""
     rng = np.random.default_rng(8)
     labels = rng.integers(0, 4, 600)

@@ -153,8 +153,14 @@ def test_a_contribution_is_what_leaving_a_member_out_costs():
 
 
 @pytest.mark.parametrize("method", ["weighted", "greedy"])
-def test_a_bad_member_is_left_out(method):
-    logits, labels, settings = made()
-    logits["c"] = np.random.default_rng(9).normal(0, 3, logits["c"].shape)
-    found = selection.select(logits, labels, settings, LATENCY, seed=0)
-    assert found.fitted[method].members == ["a", "b"] and found.contribution["c"]["nll"] < 0
+def test_a_bad_member_costs_next_to_nothing(method):
+    logits, labels = members_and_labels(samples=4000)
+    bad = np.random.default_rng(9).normal(0, 3, logits[2].shape)  # as sure as the others, and hardly better than chance
+    bad[np.arange(4000), labels] += 0.5
+    settings = SETTINGS.model_copy(update={"methods": [method]})
+    without = selection.select(dict(zip("ab", logits[:2], strict=True)), labels, settings, LATENCY, seed=0)
+    spoilt = selection.select({"a": logits[0], "b": logits[1], "c": bad}, labels, settings, LATENCY, seed=0)
+    accuracy = [metrics.correct(found.held_out[method], labels).mean() for found in (without, spoilt)]
+    assert accuracy[1] > accuracy[0] - 0.001
+    simple = [metrics.correct(found.held_out["simple"], labels).mean() for found in (without, spoilt)]
+    assert simple[1] < simple[0] - 0.01 and spoilt.contribution["c"]["nll"] < 0
