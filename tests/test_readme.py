@@ -10,4 +10,5 @@ def test_the_readme_shows_the_table_of_the_committed_run():
     readme = (CHECKOUT / "README.md").read_text()
     shown = readme.split("<!-- benchmark -->")[1].split("<!-- /benchmark -->")[0]
     samples = json.loads((CHECKOUT / "metrics/data.json").read_text())["test_samples"]
-    assert report.markdown(pd.read_csv(CHECKOUT / "reports/benchmark.csv"), samples).strip() == shown.strip()
+    rows, pairs = (pd.read_csv(CHECKOUT / f"reports/{name}.csv") for name in ("benchmark", "pairs"))
+    assert report.markdown(rows, pairs, samples).strip() == shown.strip()
