@@ -79,7 +79,7 @@ def markdown(rows: pd.DataFrame, pairs: pd.DataFrame, samples: int) -> str:
 
 def verdict(found: Selection) -> str:
     """What the ensemble is worth on val, in words."""
-    gain, members = found.gain, ", ".join(found.members)
+    gain, members = found.gain, ", ".join(found.fitted[found.chosen].members)
     sure = "a gain" if gain["low"] > 0 else "a loss" if gain["high"] < 0 else "no gain that is beyond chance"
     return (
         f"{TITLES[found.chosen]} of {members}: {100 * gain['value']:+.2f} points [{100 * gain['low']:+.2f}, "

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ from PIL import Image
 from pipeline import comparison, ensemble, report, statistics
 from pipeline.comparison import Method
 from pipeline.ensemble import Ensemble
+from pipeline.selection import Selection
 
 LABELS = np.array([0, 0, 1, 1] * 10)
 SUBSET_COLUMNS = ["members", "accuracy", "p50_ms", "front"]
@@ -203,6 +205,16 @@ def test_a_figure_of_the_same_numbers_has_the_same_bytes(rows, tmp_path):
     for name in ("a.png", "b.png"):
         report.trade_off(rows, tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_the_verdict_names_who_is_combined_and_how_sure_the_gain_is():
+    pair = Ensemble("weighted", ["a", "b"], [0.5, 0.5], [1.0, 1.0])
+    found = Selection("weighted", "a", ["a", "b", "c"], {"weighted": pair}, {}, {}, pd.DataFrame(), pd.DataFrame(),
+                      {"value": 0.02, "low": 0.01, "high": 0.03}, 1.0, {})  # fmt: skip
+    expected = "weighted mean of a, b: +2.00 points [+1.00, +3.00] on val over the best single teacher, a: a gain"
+    assert report.verdict(found) == expected
+    unsure = replace(found, gain={"value": 0.02, "low": -0.01, "high": 0.03})
+    assert report.verdict(unsure).endswith("no gain that is beyond chance")
 
 
 def test_a_teacher_is_titled_by_its_name():
