@@ -57,7 +57,7 @@ def table(
     references = {"gain_over_teacher": teacher, "gain_over_alone": "baseline"}
     sizes = {m.name: sum(size_bytes[member] for member in m.system.members) for m in methods}
     hits = _hits(methods, labels)
-    means = dict(zip(hits, statistics.bootstrap_means(np.stack(list(hits.values())), resamples, seed).T, strict=True))
+    means = _resampled(hits, resamples, seed)
     rows = []
     for method in methods:
         name = method.name
@@ -99,7 +99,7 @@ def pairs(methods: list[Method], labels: np.ndarray, resamples: int, seed: int) 
     hits, shipped = _hits(methods, labels), {m.name: metrics.correct(m.log_probs[0], labels) for m in methods}
     teachers = [hits[method.name] for method in methods if method.kind == "teacher"]
     hits[MEAN_TEACHER] = np.mean(teachers, axis=0)
-    means = dict(zip(hits, statistics.bootstrap_means(np.stack(list(hits.values())), resamples, seed).T, strict=True))
+    means = _resampled(hits, resamples, seed)
     rows = []
     for first, second in combinations(hits, 2):
         low, high = statistics.interval(means[first] - means[second])
@@ -123,3 +123,8 @@ def headline(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
 def _hits(methods: list[Method], labels: np.ndarray) -> dict[str, np.ndarray]:
     """Each method's (samples,) hits, the mean over its seeds."""
     return {m.name: np.mean([metrics.correct(scores, labels) for scores in m.log_probs], axis=0) for m in methods}
+
+
+def _resampled(hits: dict[str, np.ndarray], resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """Each row's (resamples,) mean hits, all over the same resamples."""
+    return dict(zip(hits, statistics.bootstrap_means(np.stack(list(hits.values())), resamples, seed).T, strict=True))

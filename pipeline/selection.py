@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,8 @@ from scipy.special import logsumexp
 from pipeline import diversity, fitting, metrics, params, statistics
 from pipeline.ensemble import Ensemble
 from pipeline.errors import PipelineError
+from pipeline.subsets import subset_name, subsets_of
 
-SUBSETS = 255  # looked at, which is all of them for up to eight members
 RESAMPLES = 10_000
 
 
@@ -121,20 +120,6 @@ def simplest(losses: dict[str, np.ndarray]) -> str:
         if difference.mean() <= difference.std(ddof=1) / np.sqrt(len(difference)):
             return name
     return best
-
-
-def subsets_of(members: list[str]) -> list[tuple[str, ...]]:
-    """Every subset of up to eight members; of more members the small ones, all but one, and all."""
-    found: list[tuple[str, ...]] = []
-    for size in range(1, len(members) + 1):
-        of_size = list(combinations(members, size))
-        if len(found) + len(of_size) <= SUBSETS or size >= len(members) - 1:
-            found += of_size
-    return found
-
-
-def subset_name(members: tuple[str, ...]) -> str:
-    return "+".join(members)
 
 
 def score_subsets(held_out: dict[str, np.ndarray], labels: np.ndarray, latency: dict[str, float]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Time every subset of the teachers, one image at a time, so that members can be chosen by what they cost."""
 
-from pipeline import data, ensemble, errors, files, latency, params, paths, selection, tracking
+from pipeline import data, ensemble, errors, files, latency, params, paths, subsets, tracking
 
 CALLS, WARMUP = 50, 5
 
@@ -9,7 +9,7 @@ def main() -> None:
     record = tracking.Record("time_members")
     settings = params.load()
     members = list(settings.members())
-    systems = {selection.subset_name(names): ensemble.uniform(names) for names in selection.subsets_of(members)}
+    systems = {subsets.subset_name(names): ensemble.uniform(names) for names in subsets.subsets_of(members)}
     print(f"timing {len(systems)} subsets of {len(members)} teachers", flush=True)
     onnx = {name: paths.onnx(name) for name in members}
     image = data.open_split(paths.PREPARED, "val").images[:1]

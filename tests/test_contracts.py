@@ -19,7 +19,7 @@ STAGES = {name: stage.get("do", stage) for name, stage in DOCUMENT.items()}
 LAYERS = [
     *("errors", "paths", "files", "randomness", "params", "compute", "sources", "splits", "data"),
     *("views", "prefetch", "topk", "logits", "objectives", "metrics", "models", "training", "students", "caching"),
-    *("targets", "statistics", "ensemble", "fitting", "diversity", "selection"),
+    *("targets", "statistics", "ensemble", "fitting", "diversity", "subsets", "selection"),
     *("tracking", "latency", "export", "comparison", "report"),
 ]
 

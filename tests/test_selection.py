@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.special import log_softmax, softmax
 
-from pipeline import metrics, selection
+from pipeline import metrics, selection, subsets
 from pipeline.errors import PipelineError
 from tests.test_fitting import SETTINGS, members_and_labels
 
@@ -81,11 +81,11 @@ def test_a_single_teacher_is_an_ensemble_of_one():
 
 
 def test_subsets_are_all_of_them_for_eight_members_and_few_for_more():
-    assert selection.subsets_of(["a", "b"]) == [("a",), ("b",), ("a", "b")]
-    assert len(selection.subsets_of([str(number) for number in range(8)])) == 255
+    assert subsets.subsets_of(["a", "b"]) == [("a",), ("b",), ("a", "b")]
+    assert len(subsets.subsets_of([str(number) for number in range(8)])) == 255
     twelve = [str(number) for number in range(12)]
-    some = selection.subsets_of(twelve)
-    assert len(some) <= selection.SUBSETS + 13 and tuple(twelve) in some and len(set(some)) == len(some)
+    some = subsets.subsets_of(twelve)
+    assert len(some) <= subsets.SUBSETS + 13 and tuple(twelve) in some and len(set(some)) == len(some)
     assert sum(len(names) == 11 for names in some) == 12
 
 
