@@ -75,7 +75,7 @@ def _twelve(settings: Params, device: torch.device) -> float:
             caching.cache(path, member, train, looks, top_k=None, device=device, name=f"teacher {number}")
             cached.append(open_array(path))
         teacher = Ensemble("simple", [str(number) for number in range(count)], weights, [1.0] * count)
-        targets.write(Path(folder) / "targets.npy", teacher, cached, setting.CLASSES, None)
+        targets.write(Path(folder) / "targets.npy", teacher.log_probs, cached, setting.CLASSES, None)
         soft = setting.taught(open_array(Path(folder) / "targets.npy"), settings)
         ours += time.perf_counter() - began
         for student, (temperature, alpha, seed) in enumerate(grid):  # in turn, so that both see the same machine

@@ -60,7 +60,7 @@ def _time_of_distill(folder: Path) -> tuple[list, list[Figure]]:
     for count in (1, 6):
         cached = [online.random_targets(1, len(train)) for _ in range(count)]
         teacher = Ensemble("simple", [str(number) for number in range(count)], [1 / count] * count, [1.0] * count)
-        targets.write(folder / f"{count}.npy", teacher, cached, setting.CLASSES, None)
+        targets.write(folder / f"{count}.npy", teacher.log_probs, cached, setting.CLASSES, None)
         rows = files.open_array(folder / f"{count}.npy")
         taught[count] = setting.taught(np.concatenate([rows] * settings.views.count), settings)
     seconds = alternate({n: lambda by=by: student.train(train, taught_by=by) for n, by in taught.items()}, 2 * ROUNDS)
