@@ -35,7 +35,7 @@ smoke: $(READY)  ## the same pipeline on tiny data and models, in a scratch copy
 	@cd $(SMOKE) && rm -f dvc.lock && git init -q && unset MLFLOW_TRACKING_URI && \
 	  python -m stages.wiring --profile profiles/smoke.yaml && dvc repro && echo && cat reports/benchmark.md
 
-bench: $(READY)  ## measure the engine against what bounds it, after `make repro`; half an hour on two cores
+bench: $(READY)  ## measure the engine against what bounds it, after `make repro`; 26 minutes on two cores
 	python -m benchmarks
 
 ui: $(READY)  ## open the MLflow UI on http://127.0.0.1:5000
