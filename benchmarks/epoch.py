@@ -15,8 +15,7 @@ import torch
 from benchmarks import online, page, setting
 from benchmarks.page import Figure
 from benchmarks.timing import alternate, ratio
-from pipeline import caching, errors, targets
-from pipeline.ensemble import Ensemble
+from pipeline import caching, ensemble, errors, targets
 from pipeline.files import open_array
 from pipeline.params import Params
 
@@ -66,7 +65,6 @@ def _twelve(settings: Params, device: torch.device) -> float:
     """Seconds of cache, combination and twelve students by those of twelve students with timm.task."""
     train, members, looks = setting.noise(SAMPLES), setting.teachers(settings, device), setting.looks(settings)
     grid = list(itertools.product(TEMPERATURES, ALPHAS, SEEDS))
-    weights, count = [1 / len(members)] * len(members), len(members)
     ours = theirs = 0.0
     with tempfile.TemporaryDirectory() as folder:
         began, cached = time.perf_counter(), []
@@ -74,7 +72,7 @@ def _twelve(settings: Params, device: torch.device) -> float:
             path = Path(folder) / f"{number}.npy"
             caching.cache(path, member, train, looks, top_k=None, device=device, name=f"teacher {number}")
             cached.append(open_array(path))
-        teacher = Ensemble("simple", [str(number) for number in range(count)], weights, [1.0] * count)
+        teacher = ensemble.uniform([str(number) for number in range(len(members))])
         targets.write(Path(folder) / "targets.npy", teacher.log_probs, cached, setting.CLASSES, None)
         soft = setting.taught(open_array(Path(folder) / "targets.npy"), settings)
         ours += time.perf_counter() - began

@@ -11,8 +11,7 @@ import pandas as pd
 from benchmarks import online, page, setting
 from benchmarks.page import Figure
 from benchmarks.timing import alternate, ratio
-from pipeline import caching, errors, files, targets, topk
-from pipeline.ensemble import Ensemble
+from pipeline import caching, ensemble, errors, files, targets, topk
 from pipeline.views import Looks
 
 SAMPLES, TIMES, ROUNDS = 4000, 4, 5
@@ -59,7 +58,7 @@ def _time_of_distill(folder: Path) -> tuple[list, list[Figure]]:
     taught = {}
     for count in (1, 6):
         cached = [online.random_targets(1, len(train)) for _ in range(count)]
-        teacher = Ensemble("simple", [str(number) for number in range(count)], [1 / count] * count, [1.0] * count)
+        teacher = ensemble.uniform([str(number) for number in range(count)])
         targets.write(folder / f"{count}.npy", teacher.log_probs, cached, setting.CLASSES, None)
         rows = files.open_array(folder / f"{count}.npy")
         taught[count] = setting.taught(np.concatenate([rows] * settings.views.count), settings)
