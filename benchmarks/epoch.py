@@ -70,7 +70,7 @@ def _twelve(settings: Params, device: torch.device) -> float:
         began, cached = time.perf_counter(), []
         for number, member in enumerate(members):
             path = Path(folder) / f"{number}.npy"
-            caching.cache(path, member, train, looks, top_k=None, device=device, name=f"teacher {number}")
+            caching.cache(path, [member], train, looks, top_k=None, device=device, name=f"teacher {number}")
             cached.append(open_array(path))
         teacher = ensemble.uniform([str(number) for number in range(len(members))])
         targets.write(Path(folder) / "targets.npy", teacher.log_probs, cached, setting.CLASSES, None)

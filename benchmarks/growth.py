@@ -34,7 +34,7 @@ def _time_of_cache(folder: Path) -> tuple[list, list[Figure]]:
 
     def cache(member, split, views: int) -> None:  # noqa: ANN001
         looks = Looks(settings.views, 0, views)
-        caching.cache(folder / "x.npy", member, split, looks, top_k=None, device=device, name="teacher")
+        caching.cache(folder / "x.npy", [member], split, looks, top_k=None, device=device, name="teacher")
 
     seconds = alternate(
         {

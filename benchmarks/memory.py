@@ -24,7 +24,7 @@ def main(work: str, folder: Path, rounds: int) -> None:
     train = Split(open_array(folder / "images.npy"), open_array(folder / "labels.npy"))
     if work == "cache":
         looks = Looks(settings.views, 0, rounds)
-        caching.cache(folder / "cached.npy", member, train, looks, top_k=None, device=device, name="teacher")
+        caching.cache(folder / "cached.npy", [member], train, looks, top_k=None, device=device, name="teacher")
     if work == "distill":
         student.train(train, epochs=rounds, taught_by=setting.taught(open_array(folder / "targets.npy"), settings))
     print(peak_megabytes())

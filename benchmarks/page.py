@@ -28,8 +28,8 @@ class Figure:
         return bool(self.value >= self.limit if self.at_least else self.value <= self.limit)
 
 
-def publish(section: str, table: pd.DataFrame, figures: list[Figure]) -> None:
-    """Print a table and its figures, and put them in place of those measured last."""
+def publish(section: str, table: pd.DataFrame, figures: list[Figure], page: Path | None = None) -> None:
+    """Print a table and its figures, and put them in place of those measured last, on that page or on README.md."""
     limits = pd.DataFrame(
         [
             {
@@ -49,9 +49,10 @@ def publish(section: str, table: pd.DataFrame, figures: list[Figure]) -> None:
         figure.name: {"value": float(figure.value), "limit": float(figure.limit), "ok": figure.ok} for figure in figures
     }
     files.write_json(RESULTS, dict(sorted(results.items())))
-    page = PAGE.read_text(encoding="utf-8")
+    page = page or PAGE
+    text_of_page = page.read_text(encoding="utf-8")
     place = re.compile(rf"(<!-- {section} -->\n).*?(<!-- /{section} -->)", re.DOTALL)
-    files.write_text(PAGE, place.sub(lambda found: f"{found[1]}{text}\n{found[2]}", page))
+    files.write_text(page, place.sub(lambda found: f"{found[1]}{text}\n{found[2]}", text_of_page))
 
 
 def machine() -> str:

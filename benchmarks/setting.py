@@ -41,10 +41,12 @@ class Stepper:
         groups = training.decayed_groups(model, settings.student.weight_decay)
         return cls(settings, device, model, torch.optim.AdamW(groups, lr=1e-4, fused=True))
 
-    def loss(self, logits: Tensor, labels: Tensor, soft: Tensor | None) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, soft: Tensor | None, progress: float = 0.0) -> Tensor:
         distill = self.settings.distill
-        alpha = 0.0 if soft is None else distill.alpha
-        return objectives.distillation_loss(logits, labels, soft, alpha, distill.temperature)
+        alpha, temperature = (0.0, 1.0) if soft is None else distill.at(progress)
+        return objectives.distillation_loss(
+            logits, labels, soft, alpha, temperature, 0.0, distill.objective, distill.weights
+        )
 
     def step(self, images: Tensor, labels: Tensor, soft: Tensor | None) -> None:
         with training.precision(self.model, self.device):

@@ -31,7 +31,8 @@ def main(question: str = "views") -> None:
     device, epochs = compute.device(settings.compute), settings.student.epochs
     info = data.open_info(paths.PREPARED)
     train, val = data.open_split(paths.PREPARED, "train"), data.open_split(paths.PREPARED, "val")
-    teacher = Ensemble(**files.read_json(paths.ENSEMBLES)["single"])
+    fitted = files.read_json(paths.ENSEMBLES)
+    teacher = Ensemble(**fitted["singles"][fitted["best"]])
     member = models.load(paths.weights(teacher.members[0]))
 
     def students(name: str, views: Views, taught_by: Targets | None) -> np.ndarray:
@@ -53,7 +54,7 @@ def main(question: str = "views") -> None:
         def cache(views: Views) -> np.ndarray:
             cached, path = Path(folder) / "cached.npy", Path(folder) / "targets.npy"
             looks = Looks.cached(views, settings.seed)
-            caching.cache(cached, member, train, looks, top_k=None, device=device, name="cache")
+            caching.cache(cached, [member], train, looks, top_k=None, device=device, name="cache")
             targets.write(path, teacher.log_probs, [files.open_array(cached)], len(info.classes), None)
             return np.load(path)
 

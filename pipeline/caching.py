@@ -1,6 +1,6 @@
 """A teacher looks once at every look and writes what it says, and is asked again before it teaches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from tqdm import tqdm
 from pipeline import files, topk
 from pipeline.data import Split
 from pipeline.errors import PipelineError
+from pipeline.folds import fold_of
 from pipeline.models import Classifier
 from pipeline.prefetch import ahead
 from pipeline.randomness import derive
@@ -23,43 +24,71 @@ TOLERANCE = 0.1  # of the logits' standard deviation: bf16 in batches of another
 
 def cache(
     path: Path,
-    model: Classifier,
+    teachers: Sequence[Classifier],
     split: Split,
     looks: Looks | None,
     *,
     top_k: int | None,
     device: torch.device,
     name: str,
+    seed: int = 0,
 ) -> None:
     """Write the logits of one split: of each look that training replays, in the model's own precision.
 
     Args:
+        teachers: one, or one a fold, in order, each of which is asked about the images of its fold alone.
+        seed: `seed` of params.yaml, of the folds.
         looks: which, or None: the clean images, in fp32, computed as the exported model does.
     """
     views = range(looks.count) if looks else (None,)
     parts = [(view, start) for view in views for start in range(0, len(split), CHUNK)]
 
-    def pixels() -> Iterator[np.ndarray]:
+    def pixels() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for view, start in parts:
             ids = np.arange(start, min(start + CHUNK, len(split)))
-            yield split.images[ids] if view is None else render(split.images, ids, view, looks.seed, looks.spec)
+            images = split.images[ids] if view is None else render(split.images, ids, view, looks.seed, looks.spec)
+            yield images, ids
 
     def rows() -> Iterator[np.ndarray]:
-        for images in tqdm(ahead(pixels(), device), name, total=len(parts), leave=False, disable=None):
-            yield topk.encode(predict(model, images, device, exact=looks is None), top_k)
+        for images, ids in tqdm(ahead(pixels(), device), name, total=len(parts), leave=False, disable=None):
+            yield topk.encode(ask(teachers, images, ids, device, seed, exact=looks is None), top_k)
             files.forget(split.images)
 
-    dtype, shape = topk.row_type(len(model.info.classes), top_k)
+    dtype, shape = topk.row_type(len(teachers[0].info.classes), top_k)
     files.write_chunks(path, (len(views), len(split), *shape), dtype, rows())
 
 
-def check(model: Classifier, split: Split, cached: np.ndarray, looks: Looks, device: torch.device, path: Path) -> None:
+def ask(
+    teachers: Sequence[Classifier], images: np.ndarray, ids: np.ndarray, device: torch.device, seed: int, *, exact: bool
+) -> np.ndarray:
+    """(samples, classes) float32 logits of these images, each by the teacher that did not learn from it.
+
+    Args:
+        teachers, seed: as for `cache`. ids: (samples,) the images' positions in the split.
+    """
+    if len(teachers) == 1:
+        return predict(teachers[0], images, device, exact=exact)
+    fold, logits = fold_of(ids, len(teachers), seed), np.empty((len(ids), len(teachers[0].info.classes)), np.float32)
+    for number in np.unique(fold):
+        logits[fold == number] = predict(teachers[number], images[fold == number], device, exact=exact)
+    return logits
+
+
+def check(
+    teachers: Sequence[Classifier],
+    split: Split,
+    cached: np.ndarray,
+    looks: Looks,
+    device: torch.device,
+    path: Path,
+    seed: int = 0,
+) -> None:
     """Ask the teacher again about a few of the cached looks at train; another answer is a PipelineError."""
     random = np.random.default_rng(derive(looks.seed, "check"))
     for view in random.integers(0, looks.count, CHECKED // 8):
         ids = random.integers(0, len(split), 8)
         pixels = render(split.images, ids, int(view), looks.seed, looks.spec)
-        again, rows = predict(model, pixels, device, exact=False), cached[view, ids]
+        again, rows = ask(teachers, pixels, ids, device, seed, exact=False), cached[view, ids]
         tolerance, known = TOLERANCE * again.std(), rows
         if rows.dtype.names:
             known, again = rows["logits"], np.take_along_axis(again, rows["classes"].astype(np.int64), axis=1)

@@ -10,6 +10,7 @@ from pipeline import metrics, statistics
 from pipeline.ensemble import Ensemble
 
 HEADLINE = ("accuracy", "accuracy_low", "accuracy_high", "nll", "ece", "p50_ms", "images_per_second", "size_bytes")
+CONTROL = "baseline"  # the arm without a teacher
 MEAN_TEACHER = "mean_teacher"  # the average of the single teachers' accuracies, as a row to compare with
 
 
@@ -18,13 +19,19 @@ class Method:
     """One row before it is measured against the others.
 
     kind: "teacher", "ensemble" or "student". system: what is deployed; a single model is an ensemble of one.
-    log_probs: (seeds, samples, classes) on test, the seed that ships first; teachers and ensembles have one seed.
+    log_probs: (seeds, samples, classes) on test; teachers and ensembles have one seed. shipped: which of them ships.
     """
 
     name: str
     kind: str
     system: Ensemble
     log_probs: np.ndarray
+    shipped: int = 0
+
+    @property
+    def ships(self) -> np.ndarray:
+        """(samples, classes) log-probabilities of what is deployed."""
+        return self.log_probs[self.shipped]
 
 
 def best_seed(models: list[str], scores: dict[str, dict[str, float]]) -> str:
@@ -54,7 +61,7 @@ def table(
         parameters, size_bytes: per model. speed: per method, from pipeline.latency.measure.
         teacher, ensemble: the rows that gains, and compression and speed-up, refer to.
     """
-    references = {"gain_over_teacher": teacher, "gain_over_alone": "baseline"}
+    references = {"gain_over_teacher": teacher, "gain_over_alone": CONTROL}
     sizes = {m.name: sum(size_bytes[member] for member in m.system.members) for m in methods}
     hits = _hits(methods, labels)
     means = _resampled(hits, resamples, seed)
@@ -80,7 +87,7 @@ def table(
             row[f"{column}_low"], row[f"{column}_high"] = statistics.interval(means[name] - means[other])
         rows.append(row)
     rows = pd.DataFrame(rows)
-    shipped = {method.name: metrics.correct(method.log_probs[0], labels) for method in methods}
+    shipped = {method.name: metrics.correct(method.ships, labels) for method in methods}
     tests = {(name, column): statistics.mcnemar(shipped[name], shipped[other])
              for column, other in references.items() for name in shipped if name != other}  # fmt: skip
     holding = dict(zip(tests, statistics.holm(np.array(list(tests.values()))), strict=True))
@@ -96,7 +103,7 @@ def pairs(methods: list[Method], labels: np.ndarray, resamples: int, seed: int) 
     them, of the seeds that ship, and `p_holm` the same after Holm's correction over all these pairs. The mean teacher
     is no classifier and has no test.
     """
-    hits, shipped = _hits(methods, labels), {m.name: metrics.correct(m.log_probs[0], labels) for m in methods}
+    hits, shipped = _hits(methods, labels), {m.name: metrics.correct(m.ships, labels) for m in methods}
     teachers = [hits[method.name] for method in methods if method.kind == "teacher"]
     hits[MEAN_TEACHER] = np.mean(teachers, axis=0)
     means = _resampled(hits, resamples, seed)
@@ -113,6 +120,30 @@ def pairs(methods: list[Method], labels: np.ndarray, resamples: int, seed: int) 
     tested = table["p"].notna()
     table.loc[tested, "p_holm"] = statistics.holm(table.loc[tested, "p"].to_numpy())
     return table.astype({"only_first": "Int64", "only_second": "Int64"})
+
+
+def over_seeds(methods: list[Method], labels: np.ndarray) -> dict[str, dict[str, float]]:
+    """Each taught arm's accuracy over that of the control with the same seeds; nothing where there is one seed."""
+    of_seed = {m.name: metrics.correct_by_seed(m.log_probs, labels) for m in methods if m.kind == "student"}
+    control = of_seed.pop(CONTROL)
+    found = {name: statistics.paired_over_seeds(each - control) for name, each in of_seed.items()}
+    return {name: gain for name, gain in found.items() if gain}
+
+
+def by_arm(arms: dict[str, list[str]], trained: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """What each arm of students reaches on val: means over seeds, and the gain over the control seed by seed.
+
+    Args:
+        arms: as pipeline.params.Params.student_arms. trained: each model's metrics, fractions and nats.
+    """
+    accuracy = {arm: np.array([trained[name]["val_accuracy"] for name in names]) for arm, names in arms.items()}
+    rows = {}
+    for arm, names in arms.items():
+        rows[arm] = {"accuracy": float(accuracy[arm].mean()),
+                     "nll": float(np.mean([trained[name]["val_nll"] for name in names]))}  # fmt: skip
+        if arm != CONTROL and (gain := statistics.paired_over_seeds(accuracy[arm] - accuracy[CONTROL])):
+            rows[arm] |= {f"gain_{key}": number for key, number in gain.items()}
+    return rows
 
 
 def headline(rows: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -9,16 +9,23 @@ import numpy as np
 from pipeline import files
 from pipeline.errors import PipelineError
 
+UNLABELLED = -100  # the label of an image that has none, which torch's cross entropy leaves out
+
 
 @dataclass(frozen=True)
 class Split:
-    """images: (samples, height, width, channels) uint8, memory-mapped. labels: (samples,) int64."""
+    """images: (samples, height, width, channels) uint8, memory-mapped. labels: (samples,) int64, or UNLABELLED."""
 
     images: np.ndarray
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """(samples,) int32 positions of the images that have a label."""
+        return np.flatnonzero(self.labels != UNLABELLED).astype(np.int32)
 
 
 @dataclass(frozen=True)

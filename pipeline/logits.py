@@ -21,7 +21,7 @@ from pipeline.views import Looks
 class Origin:
     """What cached logits belong to; a cache of another origin is refused."""
 
-    weights: str
+    weights: list[str]
     data: dict[str, str]
     classes: list[str]
     views: dict[str, Any]
@@ -29,9 +29,11 @@ class Origin:
     logits: dict[str, Any]
 
     @classmethod
-    def of(cls, weights: Path, info: Info, looks: Looks, stored: Logits) -> "Origin":
+    def of(cls, weights: list[Path], info: Info, looks: Looks, stored: Logits) -> "Origin":
         views = looks.spec.model_dump()
-        return cls(files.sha256(weights), info.sha256, info.classes, views, looks.seed, stored.model_dump())
+        return cls(
+            [files.sha256(path) for path in weights], info.sha256, info.classes, views, looks.seed, stored.model_dump()
+        )
 
 
 def seal(folder: Path, origin: Origin) -> None:

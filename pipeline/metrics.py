@@ -16,6 +16,11 @@ def correct(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return scores.argmax(axis=1) == labels
 
 
+def correct_by_seed(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(seeds,) accuracies. scores: (seeds, samples, classes)."""
+    return (scores.argmax(axis=2) == labels).mean(axis=1)
+
+
 def nll(log_probs: np.ndarray, labels: np.ndarray) -> float:
     """Mean negative log-likelihood of the labels, in nats. log_probs: (samples, classes)."""
     return float(-log_probs[np.arange(len(labels)), labels].mean())
@@ -43,6 +48,11 @@ def ece(log_probs: np.ndarray, labels: np.ndarray, bins: int = ECE_BINS) -> floa
     """Expected calibration error (Guo et al. 2017, eq. 3)."""
     rows = reliability(log_probs, labels, bins)
     return sum(row["share"] * abs(row["confidence"] - row["accuracy"]) for row in rows)
+
+
+def entropy(log_probs: np.ndarray) -> float:
+    """Mean entropy of the predicted distributions, in nats: how unsure a model is of itself."""
+    return float(-(np.exp(log_probs) * log_probs).sum(axis=1).mean())
 
 
 def brier(log_probs: np.ndarray, labels: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline import errors, paths
+from pipeline import errors, folds, paths
 from pipeline.errors import PipelineError
 
 STUDENT_ARMS = ("baseline", "single", "ensemble")  # a student's name is ARM-SEED
@@ -23,6 +23,9 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 CombinationMethod = Literal["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
+Source = Annotated[str, Field(pattern=r"^(single|ensemble|from_[a-z][a-z0-9_]{0,31}(-\d{1,10})?)$")]
+Temperature = Annotated[float, Field(gt=0, le=1000)]
+OBJECTIVE_WEIGHTS = {"dkd": {"target": 1.0, "others": 8.0}, "dist": {"inter": 1.0, "intra": 1.0}}  # and their defaults
 TeacherName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 
@@ -39,6 +42,7 @@ class Block(BaseModel):
 class Data(Block):
     source: Literal["fashion_mnist", "digits", "image_folder"]
     path: Annotated[str, Field(min_length=1)]
+    unlabelled: Annotated[str, Field(min_length=1)]
     image_size: Annotated[int, Field(ge=8, le=1024)]
     val_fraction: Fraction
     test_fraction: Fraction
@@ -88,6 +92,7 @@ class Training(Block):
     lr: Positive
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class Model(Architecture, Training):
@@ -102,6 +107,13 @@ class Teacher(Model):
 
 class Student(Model):
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Baseline(Block):
+    """What the control arm has of its own, so that it is as good as it can be without a teacher."""
+
+    lr: Positive
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
 
 
 class Ensemble(Block):
@@ -122,9 +134,42 @@ class Ensemble(Block):
 
 
 class Distill(Block):
-    sources: Annotated[list[Literal["single", "ensemble"]], Field(min_length=1), AfterValidator(_distinct)]
+    """How students are taught; see pipeline.objectives.
+
+    sources: the best single teacher on val, the ensemble, or from_NAME: the teacher of that name.
+    cross_fit: in how many folds teachers label what they did not learn from; 1: each labels what it has seen.
+    weights: of the objective's own terms. alpha_end, temperature_end: what they change to in the course of training.
+    """
+
+    sources: Annotated[list[Source], Field(min_length=1), AfterValidator(_distinct)]
+    objective: Literal["kd", "standardised_kd", "dkd", "dist", "mse", "soft_ce"]
+    cross_fit: Annotated[int, Field(ge=1, le=20)]
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     alpha: Probability
-    temperature: Annotated[float, Field(gt=0, le=1000)]
+    temperature: Temperature
+    alpha_end: Probability | None = None
+    temperature_end: Temperature | None = None
+
+    @property
+    def teaches(self) -> bool:
+        return self.alpha > 0 or bool(self.alpha_end)
+
+    def at(self, progress: float) -> tuple[float, float]:
+        """alpha and temperature when that share of training, from 0 to 1, is done."""
+        alpha = self.alpha if self.alpha_end is None else self.alpha_end
+        temperature = self.temperature if self.temperature_end is None else self.temperature_end
+        return (
+            self.alpha + progress * (alpha - self.alpha),
+            self.temperature + progress * (temperature - self.temperature),
+        )
+
+    @model_validator(mode="after")
+    def _weighs_its_own_terms(self) -> "Distill":
+        known = OBJECTIVE_WEIGHTS.get(self.objective, {})
+        for name in self.weights.keys() - known:
+            has = f"has {', '.join(known)}" if known else "has none"
+            raise ValueError(f"`weights.{name}` is no weight of {self.objective}, which {has}")
+        return self
 
 
 class Benchmark(Block):
@@ -154,6 +199,7 @@ class Params(Block):
     teachers: Annotated[dict[TeacherName, Teacher], Field(min_length=1)]
     ensemble: Ensemble
     student: Student
+    baseline: Baseline
     distill: Distill
     benchmark: Benchmark
     tracking: Tracking
@@ -169,6 +215,21 @@ class Params(Block):
         """What teachers train with: ever new looks, none mixed, as whoever learns from soft labels teaches worse."""
         return Augmentation(**self.views.model_dump(include={"shift", "flip", "erase"}), mixup=0, cutmix=0)
 
+    @model_validator(mode="after")
+    def _sources_exist(self) -> "Params":
+        members = self.members()
+        for source in self.distill.sources:
+            name = source.removeprefix("from_")
+            if name != source and name not in members:
+                raise ValueError(f"`distill.sources` has {source}, but the teachers are {', '.join(members)}")
+        return self
+
+    @model_validator(mode="after")
+    def _objective_fits_its_targets(self) -> "Params":
+        if self.logits.top_k and self.distill.temperature_end is not None:
+            raise ValueError("`distill.temperature_end` needs all logits; set `logits.top_k` to null")
+        return self
+
     def members(self) -> dict[str, str]:
         """The name of every model that is trained as a teacher, and the block under `teachers` that it follows."""
         return {
@@ -177,10 +238,28 @@ class Params(Block):
             for seed in teacher.seeds or [None]
         }
 
+    def fold_teachers(self, member: str) -> list[str]:
+        """The names of those that label the training images in that member's place; none without cross-fitting."""
+        count = self.distill.cross_fit
+        return [folds.name_of(member, fold, count) for fold in range(count)] if count > 1 else []
+
+    def trained_teachers(self) -> dict[str, str]:
+        """The members and their fold teachers, with the block under `teachers` that each follows."""
+        return {
+            name: block for member, block in self.members().items() for name in (member, *self.fold_teachers(member))
+        }
+
     def teacher(self, member: str) -> Teacher:
         if member not in (members := self.members()):
             raise PipelineError(f"{paths.PARAMS} has no teacher `{member}`; it has {', '.join(members)}.")
         return self.teachers[members[member]]
+
+    def control(self) -> Student:
+        """The student of the control arm."""
+        return self.student.model_copy(update=self.baseline.model_dump())
+
+    def sources(self) -> list[str]:
+        return list(self.distill.sources)
 
     def student_arms(self) -> dict[str, list[str]]:
         """Each arm's models, one a seed: the control arm `baseline`, then the sources of distillation."""

@@ -16,6 +16,7 @@ SUBSETS = Path("reports/subsets.csv")
 SUBSETS_PICTURE = Path("reports/subsets.png")
 DIVERSITY = Path("reports/diversity.csv")
 CALIBRATION = Path("reports/calibration.png")
+STUDENTS = Path("metrics/students.json")
 SUMMARY = Path("metrics/summary.json")
 DATA_REPORT = Path("metrics/data.json")
 BENCHMARK_CSV = Path("reports/benchmark.csv")
@@ -58,16 +59,20 @@ def record(stage: str, item: str = "") -> Path:
     return Path(f"runs/{stage}-{item}.json" if item else f"runs/{stage}.json")
 
 
-def records(members: Iterable[str], arms: dict[str, list[str]]) -> list[Path]:
-    """The record of every execution whose run the summary links to. members, arms: of pipeline.params.Params."""
+def records(trained: Iterable[str], members: Iterable[str], arms: dict[str, list[str]]) -> list[Path]:
+    """The record of every execution whose run the summary links to.
+
+    Args:
+        trained, members, arms: trained_teachers, members and student_arms of pipeline.params.Params.
+    """
     students = [model for models in arms.values() for model in models]
     stages = {
-        "train_teacher": members,
+        "train_teacher": trained,
         "cache_logits": members,
         "train_baseline": [model.removeprefix("baseline-") for model in arms["baseline"]],
         "distill": [model for model in students if model not in arms["baseline"]],
         "export": [*members, *students],
     }
     matrix = [record(stage, item) for stage, items in stages.items() for item in items]
-    single = [record(stage) for stage in ("time_members", "fit_ensemble", "benchmark")]
+    single = [record(stage) for stage in ("time_members", "fit_ensemble", "score_students", "benchmark")]
     return [record("prepare"), *matrix, *single]

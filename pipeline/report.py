@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import files
-from pipeline.comparison import MEAN_TEACHER
+from pipeline.comparison import CONTROL, MEAN_TEACHER
 from pipeline.selection import Selection
 
 matplotlib.use("agg")
@@ -32,19 +32,21 @@ TITLES = {
 }
 
 
-def title(row: pd.Series) -> str:
-    return f"teacher {row['method']}" if row["kind"] == "teacher" else TITLES[row["method"]]
+def title(kind: str, method: str) -> str:
+    if kind == "teacher":
+        return f"teacher {method}"
+    return TITLES.get(method) or f"student from {method.removeprefix('from_')}"
 
 
-def markdown(rows: pd.DataFrame, pairs: pd.DataFrame, samples: int) -> str:
+def markdown(rows: pd.DataFrame, pairs: pd.DataFrame, by_seed: dict[str, dict[str, float]], samples: int) -> str:
     """Two tables, what each method is worth and what it costs, aligned so that they read as plain text too.
 
     Args:
-        rows, pairs: of pipeline.comparison.
+        rows, pairs, by_seed: table, pairs and over_seeds of pipeline.comparison.
     """
     worth = pd.DataFrame(
         {
-            "method": [title(row) for _, row in rows.iterrows()],
+            "method": [title(row["kind"], row["method"]) for _, row in rows.iterrows()],
             "accuracy % [95 %]": [_interval(row, "accuracy", sign="") for _, row in rows.iterrows()],
             "± seeds": ["" if np.isnan(value) else f"{100 * value:.2f}" for value in rows["accuracy_std"]],
             "over best teacher": [_gain(row, "gain_over_teacher") for _, row in rows.iterrows()],
@@ -71,7 +73,7 @@ def markdown(rows: pd.DataFrame, pairs: pd.DataFrame, samples: int) -> str:
         f"Accuracy on {samples:,} test images; students: mean over {seeds} seeds and its spread. "
         f"Brackets: 95 % bootstrap intervals over test images, paired for gains. *: McNemar's exact test between the "
         f"models that ship, p < {SIGNIFICANT} after Holm's correction over all gains here.\n\n{tables[0]}\n\n"
-        f"{_over_mean_teacher(pairs)}\n\n"
+        f"{_over_mean_teacher(pairs)}{_over_alone(by_seed, seeds)}\n\n"
         f"One image at a time in ONNX Runtime on the CPU (p50, p95), throughput at the largest batch; "
         f"smaller and faster: against the ensemble that teaches.\n\n{tables[1]}\n"
     )
@@ -93,6 +95,49 @@ def _over_mean_teacher(pairs: pd.DataFrame) -> str:
     return f"The simple average over the mean single teacher: {value:+.2f} [{low:+.2f}, {high:+.2f}] points."
 
 
+def _over_alone(by_seed: dict[str, dict[str, float]], seeds: int) -> str:
+    if not by_seed:
+        return ""
+    gains = [f"{TITLES.get(arm) or title('student', arm)} {gain_over_seeds(gain)}" for arm, gain in by_seed.items()]
+    return f"\n\nOver the student alone with the same seed (t-test over {seeds} seeds): {'; '.join(gains)}."
+
+
+def gain_over_seeds(gain: dict[str, float]) -> str:
+    """In points, of pipeline.statistics.paired_over_seeds."""
+    value, low, high = (100 * gain[key] for key in ("value", "low", "high"))
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}], p = {gain['p']:.3f}"
+
+
+def arms(scores: dict[str, dict[str, float]]) -> str:
+    """A line an arm, of pipeline.comparison.by_arm."""
+    lines = []
+    for arm, row in scores.items():
+        gain = {key.removeprefix("gain_"): value for key, value in row.items() if key.startswith("gain_")}
+        over = f", over the student alone {gain_over_seeds(gain)}" if gain else ""
+        lines.append(f"{title('student', arm)}: {100 * row['accuracy']:.2f} % on val, NLL {row['nll']:.3f}{over}")
+    return "\n".join(lines)
+
+
+def sweep(rows: pd.DataFrame, path: Path) -> None:
+    """Accuracy over alpha, a line a temperature, a panel an arm; dashed: the student alone.
+
+    Args:
+        rows: of pipeline.sweeps.comparable.
+    """
+    names = [arm for arm in dict.fromkeys(rows["arm"]) if arm != CONTROL]
+    alone = rows.loc[rows["arm"] == CONTROL, "accuracy"].max()
+    figure, grid = plt.subplots(len(names), figsize=(5.2, 4 * len(names)), layout="constrained", squeeze=False)
+    for axes, arm in zip(grid[:, 0], names, strict=True):
+        for temperature, line in rows[rows["arm"] == arm].groupby("temperature"):
+            line = line.sort_values("alpha")
+            axes.plot(line["alpha"], 100 * line["accuracy"], marker="o", label=f"T = {temperature:g}")
+        axes.axhline(100 * alone, color="#7f7f7f", linestyle="--", linewidth=1, label="student alone")
+        axes.set(xlabel="alpha", ylabel="accuracy on val, %", title=title("student", arm))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    _save(figure, path)
+
+
 def _gain(row: pd.Series, column: str) -> str:
     return _interval(row, column) + (" *" if row[f"{column}_p"] < SIGNIFICANT else "")
 
@@ -110,7 +155,7 @@ def trade_off(rows: pd.DataFrame, path: Path) -> None:
         error = [[accuracy - 100 * row["accuracy_low"]], [100 * row["accuracy_high"] - accuracy]]
         axes.errorbar(
             row["p50_ms"], accuracy, error, marker=MARKERS[row["kind"]], color=COLOURS[row["kind"]], capsize=2,
-            markersize=11, linewidth=1, label=f"{number}  {title(row)}",
+            markersize=11, linewidth=1, label=f"{number}  {title(row['kind'], row['method'])}",
         )  # fmt: skip
         axes.annotate(str(number), (row["p50_ms"], accuracy), ha="center", va="center", color="white", fontsize=7)
     axes.set_xscale("log")

@@ -20,7 +20,7 @@ class Selection:
     """What was chosen and what the choice rests on.
 
     chosen: a method. best: the best single member. members: those that are combined.
-    fitted: each method, and `single`, on the whole split.
+    fitted: each method, and singles: each teacher alone and calibrated, on the whole split.
     held_out: (samples, classes) log-probabilities of each member and method, by one fitted without the sample.
     raw: the same of each member as it is.
     subsets, pairs: tables; see `score_subsets` and pipeline.diversity.pairwise.
@@ -32,6 +32,7 @@ class Selection:
     best: str
     members: list[str]
     fitted: dict[str, Ensemble]
+    singles: dict[str, Ensemble]
     held_out: dict[str, np.ndarray]
     raw: dict[str, np.ndarray]
     subsets: pd.DataFrame
@@ -39,6 +40,12 @@ class Selection:
     gain: dict[str, float]
     oracle: float
     contribution: dict[str, dict[str, float]]
+
+    def teacher(self, source: str) -> Ensemble:
+        """Who teaches, by its name in `distill.sources`."""
+        if source == "ensemble":
+            return self.fitted[self.chosen]
+        return self.singles[self.best if source == "single" else source.removeprefix("from_")]
 
     def scores(self, labels: np.ndarray) -> dict[str, dict[str, dict[str, float]]]:
         """pipeline.metrics.scores of every member and method, `raw` and `held_out`."""
@@ -81,7 +88,10 @@ def select(
     fitted = {
         method: one.pruned() for method, one in fitting.fit(methods, members, stacked, labels, settings, seed).items()
     }
-    fitted["single"] = fitting.fit(["mean_probs"], [best], of_all[best][None], labels, settings, seed)["mean_probs"]
+    alone = {
+        name: fitting.fit(["mean_probs"], [name], member[None], labels, settings, seed)["mean_probs"]
+        for name, member in of_all.items()
+    }
 
     difference = metrics.correct(combined[chosen], labels) * 1.0 - metrics.correct(singles[best], labels)
     low, high = statistics.bootstrap_interval(difference, RESAMPLES, seed)
@@ -91,6 +101,7 @@ def select(
         best=best,
         members=members,
         fitted=fitted,
+        singles=alone,
         held_out=singles | combined,
         raw={name: metrics.log_softmax(member) for name, member in of_all.items()},
         subsets=subsets,

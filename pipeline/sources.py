@@ -1,4 +1,7 @@
-"""Where images come from. Each source gives uint8 images, labels, class names, and the splits it fixes itself."""
+"""Where images come from. Each source gives uint8 images, labels, class names, and the splits it fixes itself.
+
+A folder of images without labels joins any of them.
+"""
 
 import gzip
 import hashlib
@@ -8,7 +11,7 @@ import subprocess
 import urllib.request
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from pipeline import files
+from pipeline.data import UNLABELLED
 from pipeline.errors import PipelineError
 from pipeline.params import Data
 
@@ -25,7 +29,7 @@ from pipeline.params import Data
 class Source:
     """Labelled images as they come.
 
-    images: (samples, height, width, channels) uint8. labels: (samples,) int64, positions in `classes`.
+    images: (samples, height, width, channels) uint8. labels: (samples,) int64, positions in `classes`, or UNLABELLED.
     fixed: (samples,) str: "train", "val" or "test" where the source says so, "" where it leaves the choice.
     """
 
@@ -36,14 +40,27 @@ class Source:
 
 
 def load(data: Data, raw: Path) -> Source:
-    """Resolve `data.source`; `raw` is the folder that keeps what was fetched."""
-    if data.source == "fashion_mnist":
-        source = _fashion_mnist(raw / "fashion-mnist")
-    elif data.source == "digits":
-        source = _digits()
+    """Resolve `data.source` and add `data.unlabelled`; `raw` is the folder that keeps what was fetched."""
+    if data.source == "image_folder":
+        source = _image_folder(Path(data.path), data.image_size)
     else:
-        return _image_folder(Path(data.path), data.image_size)
-    return Source(_resize(source.images, data.image_size), source.labels, source.classes, source.fixed)
+        source = _fashion_mnist(raw / "fashion-mnist") if data.source == "fashion_mnist" else _digits()
+        source = replace(source, images=_resize(source.images, data.image_size))
+    return _with_unlabelled(source, Path(data.unlabelled))
+
+
+def _with_unlabelled(source: Source, folder: Path) -> Source:
+    """The source with every image below the folder, at the source's size and number of channels."""
+    if not folder.is_dir():
+        raise PipelineError(f"`data.unlabelled` is {folder}, which is no folder; an empty one adds nothing.")
+    size, channels = source.images.shape[2:]
+    added = _decode_all(_image_paths(folder, "**/*"), size, "L" if channels == 1 else "RGB")
+    return Source(
+        images=np.concatenate([source.images, added]) if len(added) else source.images,
+        labels=np.concatenate([source.labels, np.full(len(added), UNLABELLED)]),
+        classes=source.classes,
+        fixed=np.concatenate([source.fixed, np.full(len(added), "")]),
+    )
 
 
 def _resize(images: np.ndarray, size: int) -> np.ndarray:
@@ -201,24 +218,30 @@ def _image_folder(folder: Path, size: int) -> Source:
     for path, name, _ in found:
         if name not in classes:
             raise PipelineError(f"{path} is of the class `{name}`, of which there is no training image.")
-    images = np.empty((len(found), size, size, 3), np.uint8)
-    for image, (path, _, _) in zip(images, tqdm(found, "reading images", disable=None), strict=True):
-        image[:] = _decode(path, size)
+    images = _decode_all([path for path, _, _ in found], size, "RGB")
     labels = np.array([classes.index(name) for _, name, _ in found], dtype=np.int64)
     return Source(images, labels, classes, np.array([fixed for _, _, fixed in found]))
 
 
-def _image_paths(root: Path) -> list[Path]:
-    found = (path for path in root.glob("*/**/*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+def _image_paths(root: Path, pattern: str = "*/**/*") -> list[Path]:
+    found = (path for path in root.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts))
 
 
-def _decode(path: Path, size: int) -> np.ndarray:
+def _decode_all(paths: list[Path], size: int, mode: str) -> np.ndarray:
+    """(images, size, size, channels) uint8; mode: Pillow's "L" or "RGB"."""
+    images = np.empty((len(paths), size, size, len(mode)), np.uint8)
+    for image, path in zip(images, tqdm(paths, "reading images", disable=None, leave=False), strict=True):
+        image[:] = _decode(path, size, mode).reshape(image.shape)
+    return images
+
+
+def _decode(path: Path, size: int, mode: str) -> np.ndarray:
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I;16"):  # which `convert` would clip at 255
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return np.asarray(ImageOps.fit(upright.convert("RGB"), (size, size)))
+            return np.asarray(ImageOps.fit(upright.convert(mode), (size, size)))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise PipelineError(f"{path} can't be read as an image ({error}); mend it or take it out.") from None

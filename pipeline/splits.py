@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pipeline.data import UNLABELLED
 from pipeline.errors import PipelineError
 from pipeline.params import Data
 from pipeline.randomness import derive
@@ -9,13 +10,18 @@ from pipeline.sources import Source
 
 
 def split(source: Source, data: Data, seed: int) -> dict[str, np.ndarray]:
-    """Stratified, seeded sample positions of train, val and test, disjoint; train is shuffled, for good."""
-    pool = np.flatnonzero(source.fixed == "")
+    """Stratified, seeded sample positions of train, val and test, disjoint; train is shuffled, for good.
+
+    Images without a label are in train, beside `data.train_samples`.
+    """
+    labelled = source.labels != UNLABELLED
+    pool = np.flatnonzero((source.fixed == "") & labelled)
     fixed = {name: np.flatnonzero(source.fixed == name) for name in ("val", "test")}
     test, pool = (fixed["test"], pool) if len(fixed["test"]) else _take(source, pool, data.test_fraction, seed, "test")
     val, train = (fixed["val"], pool) if len(fixed["val"]) else _take(source, pool, data.val_fraction, seed, "val")
     if data.train_samples is not None and data.train_samples < len(train):
         train, _ = _take(source, train, data.train_samples, seed, "train_samples")
+    train = np.concatenate([train, np.flatnonzero(~labelled)])
     train = np.random.default_rng(derive(seed, "split", "order")).permutation(train)
     return {"train": train, "val": val, "test": test}
 

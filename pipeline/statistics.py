@@ -1,7 +1,7 @@
 """How sure a difference is: the bootstrap over samples, McNemar's exact test, Holm's correction."""
 
 import numpy as np
-from scipy.special import bdtr
+from scipy.special import bdtr, stdtr, stdtrit
 
 AT_ONCE = 2**23  # counts held at once: 64 MB
 
@@ -35,6 +35,21 @@ def interval(means: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 def bootstrap_interval(values: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
     """The 95 % interval of the mean of (samples,) values; of a paired difference where they are differences."""
     return interval(bootstrap_means(values[None], resamples, seed)[:, 0])
+
+
+def paired_over_seeds(differences: np.ndarray, level: float = 0.95) -> dict[str, float] | None:
+    """Is the mean of (seeds,) differences beyond what another seed would bring? Student's paired t-test (Student 1908).
+
+    Returns:
+        `value` with its interval, `low` and `high`, and the two-sided `p`; None of a single seed, which has no spread.
+    """
+    count = len(differences)
+    if count < 2:
+        return None
+    mean, error = float(np.mean(differences)), float(np.std(differences, ddof=1) / np.sqrt(count))
+    reach = error * float(stdtrit(count - 1, (1 + level) / 2))
+    p = 2 * float(stdtr(count - 1, -abs(mean) / error)) if error else float(mean == 0)
+    return {"value": mean, "low": mean - reach, "high": mean + reach, "p": p}
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:

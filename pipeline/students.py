@@ -32,12 +32,15 @@ def train_student(
         targets: the teacher's logits of the looks; see pipeline.targets.reader.
         student_seed: of the initial weights and the order of samples, whatever the arm.
     """
-    alpha, temperature = (distill.alpha, distill.temperature) if distill and targets is not None else (0.0, 1.0)
     torch.manual_seed(derive(seed, "student", student_seed))
     model = models.build(settings, info)
 
-    def loss(logits: torch.Tensor, labels: torch.Tensor, soft: torch.Tensor | None) -> torch.Tensor:
-        return objectives.distillation_loss(logits, labels, soft, alpha, temperature, settings.label_smoothing)
+    def loss(logits: torch.Tensor, labels: torch.Tensor, soft: torch.Tensor | None, progress: float) -> torch.Tensor:
+        if distill is None or soft is None:
+            return objectives.label_loss(logits, labels, settings.label_smoothing)
+        return objectives.distillation_loss(
+            logits, labels, soft, *distill.at(progress), settings.label_smoothing, distill.objective, distill.weights
+        )
 
     trained = training.fit(
         model,
@@ -50,6 +53,7 @@ def train_student(
         seed=derive(seed, "student", student_seed),
         name=name,
         targets=targets,
+        ids=None if distill and distill.teaches else train.labelled,
         compiled=compiled,
     )
     return model, trained

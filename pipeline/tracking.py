@@ -152,6 +152,25 @@ def send(record: Record, experiment: str, client: "MlflowClient") -> str:
     return run_id
 
 
+def past(tracking: Tracking, stage: str) -> list[tuple[dict[str, str], dict[str, float]]]:
+    """The params and metrics of every finished run of a stage, the newest first; of equal params only the newest.
+
+    Raises:
+        PipelineError: MLflow can't be reached.
+    """
+    try:
+        client = _client()
+        experiment = client.get_experiment_by_name(f"{tracking.experiment}-stages")
+        chosen, token, runs = f"tags.stage = '{stage}' and attributes.status = 'FINISHED'", "", []
+        while experiment and token is not None:
+            page = client.search_runs([experiment.experiment_id], chosen, page_token=token or None)
+            token, runs = page.token or None, [*runs, *page]
+    except Exception as error:
+        raise PipelineError(f"MLflow could not be asked for earlier runs: {_first_line(error)}.") from None
+    distinct = {tuple(sorted(run.data.params.items())): run for run in reversed(runs)}
+    return [(run.data.params, run.data.metrics) for run in reversed(distinct.values())]
+
+
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested mappings and blocks to dotted names and strings, as MLflow's params want them."""
     flat: dict[str, str] = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from pipeline import files, metrics
@@ -23,8 +24,8 @@ EVALUATION_BATCH = {"cpu": 128, "cuda": 2048, "mps": 1024}  # on a CPU, what fit
 
 WINDOW = 8192  # samples that are shuffled with one another
 
-Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""(logits, labels, soft targets or None) to a scalar."""
+Loss = Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
+"""(logits, labels, soft targets or None, the share of training that is done) to a scalar."""
 
 Targets = Callable[[int, np.ndarray], np.ndarray]
 """(view, ids) to (batch, classes) float32 teacher's logits of exactly those looks."""
@@ -51,55 +52,70 @@ def fit(
     seed: int,
     name: str,
     targets: Targets | None = None,
+    ids: np.ndarray | None = None,
     compiled: bool = False,
 ) -> Trained:
     """Train `model` in place with AdamW (Loshchilov and Hutter 2019) under a one-cycle rate (Smith and Topin 2019).
 
+    With `ema`, what is evaluated and left is the exponential moving average of the weights over steps.
+
     Args:
         seed: of the order of samples; equal seeds give equal batches whatever the loss.
+        ids: the samples of `train` that are learned from; None is all of them.
         compiled: run the model through torch.compile.
     Raises:
         PipelineError: the loss is no longer finite.
     """
     model.to(device)
     torch.manual_seed(derive(seed, "dropout"))
-    steps = -(-len(train) // settings.batch_size)
+    ids = np.arange(len(train), dtype=np.int32) if ids is None else ids
+    steps = -(-len(ids) // settings.batch_size)
     optimizer = torch.optim.AdamW(decayed_groups(model, settings.weight_decay), lr=settings.lr, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, settings.epochs * steps, pct_start=0.2)
     order = np.random.default_rng(derive(seed, "order"))
     forward = torch.compile(model) if compiled else model
+    averaged = None
+    if settings.ema:
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
     curve, started = [], time.perf_counter()
     for epoch in range(settings.epochs):
         model.train()
         total, began = torch.zeros((), device=device), time.perf_counter()
-        batches = np.array_split(shuffled(len(train), order), steps)
-        prepared = (batch(train, ids, looks, epoch, targets, len(model.info.classes)) for ids in batches)
+        batches = np.array_split(ids[shuffled(len(ids), order)], steps)
+        prepared = (batch(train, chosen, looks, epoch, targets, len(model.info.classes)) for chosen in batches)
         bar = tqdm(
             ahead(prepared, device), f"{name} {epoch + 1}/{settings.epochs}", total=steps, leave=False, disable=None
         )
-        for images, labels, soft in bar:
+        for step, (images, labels, soft) in enumerate(bar, epoch * steps):
             images, labels = images.to(device), labels.to(device)
             with precision(model, device):
                 logits = forward(images)
-            batch_loss = loss(logits, labels, None if soft is None else soft.to(device))
+            batch_loss = loss(
+                logits, labels, None if soft is None else soft.to(device), step / (settings.epochs * steps)
+            )
             optimizer.zero_grad(set_to_none=True)
             batch_loss.backward()
             optimizer.step()
             schedule.step()
+            if averaged:
+                averaged.update_parameters(model)
             total += batch_loss.detach() * len(labels)
-        mean_loss = float(total) / len(train)
+        mean_loss = float(total) / len(ids)
         if not np.isfinite(mean_loss):
             raise PipelineError(
                 f"Training of `{name}` diverged in epoch {epoch + 1}: the loss is {mean_loss}; "
                 f"lower its `lr` (now {settings.lr}) in params.yaml."
             )
-        rate, last = len(train) / (time.perf_counter() - began), epoch + 1 == settings.epochs
-        scores = metrics.scores(predict(model, val.images, device, exact=last), val.labels)
+        rate, last = len(ids) / (time.perf_counter() - began), epoch + 1 == settings.epochs
+        evaluated = averaged.module if averaged else model
+        scores = metrics.scores(predict(evaluated, val.images, device, exact=last), val.labels)
         curve.append({"epoch": epoch + 1, "train_loss": mean_loss, **{f"val_{k}": v for k, v in scores.items()}})
         _say(f"{name} epoch {epoch + 1}/{settings.epochs}: loss {mean_loss:.4f}, "
              f"val accuracy {100 * scores['accuracy']:.2f} %, {rate:.0f} images/s")  # fmt: skip
+    if averaged:
+        model.load_state_dict(averaged.module.state_dict())
     model.eval()
-    cost = {"seconds": time.perf_counter() - started, "images": float(settings.epochs * len(train))}
+    cost = {"seconds": time.perf_counter() - started, "images": float(settings.epochs * len(ids))}
     return Trained(curve, scores, cost)
 
 

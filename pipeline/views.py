@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaincinv
 
+from pipeline.data import UNLABELLED
 from pipeline.params import Augmentation, Views
 from pipeline.randomness import derive, uniform
 
@@ -54,7 +55,7 @@ def labels_of(
     """What `render` shows of each label: (samples,) int64, or (samples, classes) float32 shares where looks are mixed.
 
     Args:
-        labels: (split's samples,) int64, of the whole split. side: of the images, in pixels.
+        labels: (split's samples,) int64, of the whole split; no share is UNLABELLED's. side: of the images, in pixels.
     """
     if not spec.mixes:
         return labels[ids]
@@ -62,8 +63,9 @@ def labels_of(
     own = weights.mean(axis=(1, 2), dtype=np.float64) / 256 * np.ones(len(ids))
     shares = np.zeros((len(ids), classes), np.float32)
     rows = np.arange(len(ids))
-    shares[rows, labels[ids]] += own
-    shares[rows, labels[partners]] += 1 - own
+    for shown, share in ((labels[ids], own), (labels[partners], 1 - own)):
+        known = shown != UNLABELLED
+        shares[rows[known], shown[known]] += share[known]
     return shares
 
 

@@ -29,7 +29,7 @@ def main() -> None:
     settings = params.load()
     info, test = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "test")
     fitted = files.read_json(paths.ENSEMBLES)
-    chosen, best = fitted["chosen"], fitted["single"]["members"][0]
+    chosen, best = fitted["chosen"], fitted["best"]
     trained = {name: files.read_json(paths.model_metrics(name)) for name in settings.models()}
     shipped = {arm: comparison.best_seed(names, trained) for arm, names in settings.student_arms().items()}
 
@@ -38,14 +38,13 @@ def main() -> None:
         Method(name, "teacher", ensemble.alone(name), metrics.log_softmax(member)[None])
         for name, member in of_members.items()
     ]
-    for way in [way for way in fitted if way not in ("chosen", "single")]:
-        system = Ensemble(**fitted[way])
+    for way, values in fitted["methods"].items():
+        system = Ensemble(**values)
         answers = system.log_probs(np.stack([of_members[name] for name in system.members]))
         methods.append(Method(way, "ensemble", system, answers[None]))
     for arm, names in settings.student_arms().items():
-        shipped_first = [shipped[arm], *(name for name in names if name != shipped[arm])]
-        of_seeds = [latency.onnx_logits(paths.onnx(name), test.images) for name in shipped_first]
-        methods.append(Method(arm, "student", ensemble.alone(shipped[arm]), metrics.log_softmax(np.stack(of_seeds))))
+        of_seeds = metrics.log_softmax(np.stack([latency.onnx_logits(paths.onnx(name), test.images) for name in names]))
+        methods.append(Method(arm, "student", ensemble.alone(shipped[arm]), of_seeds, names.index(shipped[arm])))
 
     onnx = {member: paths.onnx(member) for method in methods for member in method.system.members}
     print(f"timing {len(methods)} methods in a process of their own", flush=True)
@@ -65,16 +64,17 @@ def main() -> None:
         seed=seed,
     )
     pairs = comparison.pairs(methods, test.labels, resamples, seed)
-    _write(rows, pairs, [m for m in methods if m.kind != "ensemble" or m.name in ("simple", chosen)], info.classes,
-           test.labels)  # fmt: skip
+    by_seed = comparison.over_seeds(methods, test.labels)
+    drawn = [m for m in methods if m.kind != "ensemble" or m.name in ("simple", chosen)]
+    _write(rows, pairs, by_seed, drawn, info.classes, test.labels)
     files.write_json(paths.SUMMARY, {"best_single": best, "chosen_ensemble": chosen, "shipped": shipped,
-                                     "test": comparison.headline(rows)})  # fmt: skip
+                                     "test": comparison.headline(rows), "over_alone_by_seed": by_seed})  # fmt: skip
     tracking.log(
         record,
         paths.record("benchmark"),
         settings.tracking,
         params={"benchmark": settings.benchmark, "best_single": best, "chosen": chosen, "shipped": shipped},
-        metrics=tracking.by_metric("test", comparison.headline(rows)),
+        metrics=tracking.by_metric("test", comparison.headline(rows)) | tracking.by_metric("test_over_alone", by_seed),
         artifacts=[
             paths.BENCHMARK_CSV,
             paths.BENCHMARK_MARKDOWN,
@@ -90,25 +90,31 @@ def _cached_logits(settings: params.Params, info: data.Info) -> dict[str, np.nda
     """Each teacher's (samples, classes) logits of test."""
     looks, cached = Looks.cached(settings.views, settings.seed), {}
     for name in settings.members():
-        origin = logits.Origin.of(paths.weights(name), info, looks, settings.logits)
+        weights = [paths.weights(each) for each in (name, *settings.fold_teachers(name))]
+        origin = logits.Origin.of(weights, info, looks, settings.logits)
         rows = logits.open_cache(paths.logits(name), "test", origin)[0]
         cached[name] = topk.decode(rows, len(info.classes)).astype(np.float64)
     return cached
 
 
 def _write(
-    rows: pd.DataFrame, pairs: pd.DataFrame, drawn: list[Method], classes: list[str], labels: np.ndarray
+    rows: pd.DataFrame,
+    pairs: pd.DataFrame,
+    by_seed: dict[str, dict[str, float]],
+    drawn: list[Method],
+    classes: list[str],
+    labels: np.ndarray,
 ) -> None:
     for table, path in ((rows, paths.BENCHMARK_CSV), (pairs, paths.PAIRS)):
         with files.replacing(path) as temporary:
             table.to_csv(temporary, index=False)
-    files.write_text(paths.BENCHMARK_MARKDOWN, report.markdown(rows, pairs, len(labels)))
+    files.write_text(paths.BENCHMARK_MARKDOWN, report.markdown(rows, pairs, by_seed, len(labels)))
     report.trade_off(rows[rows["method"].isin([method.name for method in drawn])], paths.TRADE_OFF)
-    curves = {m.name: metrics.reliability(m.log_probs[0], labels) for m in drawn if m.kind != "teacher"}
+    curves = {m.name: metrics.reliability(m.ships, labels) for m in drawn if m.kind != "teacher"}
     report.reliability({"on test": curves}, paths.RELIABILITY)
     last = drawn[-1]
-    predicted = last.log_probs[0].argmax(axis=1)
-    heading = f"{report.TITLES[last.name]}, the seed that ships"
+    predicted = last.ships.argmax(axis=1)
+    heading = f"{report.title(last.kind, last.name)}, the seed that ships"
     report.confusion(metrics.confusion(predicted, labels, len(classes)), classes, heading, paths.CONFUSION)
 
 

@@ -12,19 +12,25 @@ def main(name: str) -> None:
     record = tracking.Record("cache_logits", name)
     settings = params.load()
     device = compute.device(settings.compute)
-    info, model = data.open_info(paths.PREPARED), models.load(paths.weights(name))
+    info, names = data.open_info(paths.PREPARED), [name, *settings.fold_teachers(name)]
+    teacher, *out_of_fold = [models.load(paths.weights(each)) for each in names]
     looks = Looks.cached(settings.views, settings.seed)
     folder, scores = paths.logits(name), {}
     for split, seen in (("train", looks), ("val", None), ("test", None)):
         images, path = data.open_split(paths.PREPARED, split), folder / f"{split}.npy"
         top_k = settings.logits.top_k
-        caching.cache(path, model, images, seen, top_k=top_k, device=device, name=f"{name}: {split}")
+        teachers = out_of_fold if split == "train" and out_of_fold else [teacher]
+        caching.cache(
+            path, teachers, images, seen, top_k=top_k, device=device, name=f"{name}: {split}", seed=settings.seed
+        )
         if split != "test":
-            some = np.linspace(0, len(images) - 1, min(SCORED, len(images))).astype(int)
+            labelled = images.labelled
+            some = labelled[np.linspace(0, len(labelled) - 1, min(SCORED, len(labelled))).astype(int)]
             rows = topk.decode(files.open_array(path)[0][some], len(info.classes))
             scored = metrics.scores(rows, images.labels[some])
+            scored["entropy"] = metrics.entropy(metrics.log_softmax(rows))
             scores |= {f"{split}_{metric}": value for metric, value in scored.items()}
-    logits.seal(folder, logits.Origin.of(paths.weights(name), info, looks, settings.logits))
+    logits.seal(folder, logits.Origin.of([paths.weights(each) for each in names], info, looks, settings.logits))
     print(f"{name}: val accuracy {100 * scores['val_accuracy']:.2f} %, looks {looks.count}")
     tracking.log(
         record,

@@ -39,12 +39,16 @@ def main() -> None:
     found = selection.select(of_val, val.labels, settings.ensemble, latency, seed)
     seconds = time.perf_counter() - began
 
-    for source, teacher in (("single", found.fitted["single"]), ("ensemble", found.fitted[found.chosen])):
+    for source in settings.sources():
+        teacher = found.teacher(source)
         members = [cached[name] for name in teacher.members]
         targets.write(paths.targets(source), teacher.log_probs, members, len(info.classes), settings.logits.top_k)
     scores = found.scores(val.labels)
+    kinds = {"methods": found.fitted, "singles": found.singles}
     files.write_json(
-        paths.ENSEMBLES, {"chosen": found.chosen, **{name: value.as_dict() for name, value in found.fitted.items()}}
+        paths.ENSEMBLES,
+        {"chosen": found.chosen, "best": found.best}
+        | {kind: {name: one.as_dict() for name, one in ensembles.items()} for kind, ensembles in kinds.items()},
     )
     files.write_json(
         paths.ENSEMBLE_METRICS,
@@ -81,10 +85,12 @@ def _caches(settings: Params, info: Info) -> tuple[dict[str, np.ndarray], dict[s
     looks, train = Looks.cached(settings.views, settings.seed), data.open_split(paths.PREPARED, "train")
     cached, of_val, device = {}, {}, compute.device(settings.compute)
     for name in settings.members():
-        folder = paths.logits(name)
-        origin = logits.Origin.of(paths.weights(name), info, looks, settings.logits)
+        folder, names = paths.logits(name), [name, *settings.fold_teachers(name)]
+        weights = [paths.weights(each) for each in names]
+        origin = logits.Origin.of(weights, info, looks, settings.logits)
         cached[name] = logits.open_cache(folder, "train", origin)
-        caching.check(models.load(paths.weights(name)), train, cached[name], looks, device, folder / "train.npy")
+        teachers = [models.load(path) for path in weights[1:] or weights]
+        caching.check(teachers, train, cached[name], looks, device, folder / "train.npy", settings.seed)
         of_val[name] = topk.decode(logits.open_cache(folder, "val", origin)[0], len(info.classes))
     return cached, of_val
 

@@ -9,7 +9,8 @@ def main() -> None:
     source = sources.load(settings.data, paths.RAW)
     positions = splits.split(source, settings.data, settings.seed)
     data.save(source.images, source.labels, source.classes, positions, paths.PREPARED)
-    counts = {f"{name}_samples": len(ids) for name, ids in positions.items()}
+    counts = {f"{name}_samples": int((source.labels[ids] != data.UNLABELLED).sum()) for name, ids in positions.items()}
+    counts["unlabelled_samples"] = int((source.labels == data.UNLABELLED).sum())
     report = {**counts, "classes": len(source.classes), **splits.duplicates(source, positions)}
     files.write_json(paths.DATA_REPORT, report)
     print(", ".join(f"{name} {value}" for name, value in report.items()))

@@ -13,7 +13,7 @@ def main(student_seed: str) -> None:
         data.open_info(paths.PREPARED),
         data.open_split(paths.PREPARED, "train"),
         data.open_split(paths.PREPARED, "val"),
-        settings.student,
+        settings.control(),
         settings.views,
         seed=settings.seed,
         student_seed=int(student_seed),
@@ -22,7 +22,7 @@ def main(student_seed: str) -> None:
         compiled=settings.compute.compile,
     )
     logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
-              "compute": settings.compute, "model": settings.student}  # fmt: skip
+              "compute": settings.compute, "model": settings.control()}  # fmt: skip
     trained.save(name, model, result, record, settings.tracking, logged)
 
 

@@ -1,8 +1,11 @@
-"""Train one teacher with the labels alone: `python -m stages.train_teacher NAME`."""
+"""Train one teacher with the labels alone: `python -m stages.train_teacher NAME`.
+
+NAME-fold0of3 is the teacher NAME without a third of the training images, which it labels for students.
+"""
 
 import torch
 
-from pipeline import compute, data, errors, models, objectives, params, paths, tracking, training
+from pipeline import compute, data, errors, folds, models, objectives, params, paths, tracking, training
 from pipeline.randomness import derive
 from pipeline.views import Looks
 from stages import trained
@@ -12,9 +15,13 @@ def main(name: str) -> None:
     record = tracking.Record("train_teacher", name)
     settings = params.load()
     device = compute.device(settings.compute)
-    teacher = settings.teacher(name)
+    member, fold, count = folds.parse(name)
+    teacher = settings.teacher(member)
     info = data.open_info(paths.PREPARED)
     train, val = (data.open_split(paths.PREPARED, split) for split in ("train", "val"))
+    ids = train.labelled
+    if fold is not None:
+        ids = ids[folds.fold_of(ids, count, settings.seed) != fold]
     seed = derive(settings.seed, "teacher", name)
     torch.manual_seed(seed)
     model = models.build(teacher, info)
@@ -26,10 +33,11 @@ def main(name: str) -> None:
         val,
         teacher,
         looks,
-        lambda logits, labels, _: objectives.label_loss(logits, labels, teacher.label_smoothing),
+        lambda logits, labels, *_: objectives.label_loss(logits, labels, teacher.label_smoothing),
         device=device,
         seed=seed,
         name=name,
+        ids=ids,
         compiled=settings.compute.compile,
     )
     logged = {"seed": settings.seed, "views": settings.augmentation, "compute": settings.compute, "model": teacher}

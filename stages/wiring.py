@@ -46,9 +46,12 @@ def wire(document: dict[str, Any], settings: Params) -> dict[str, Any]:
         kept = [dep for dep in stage["deps"] if not dep.endswith(".py")]
         kept = [dep for dep in kept if not any(Path(dep).match(pattern) for pattern in patterns.get(name, []))]
         stage["deps"] = CommentedSeq([*code(f"stages/{name}.py"), *kept, *gathered.get(name, [])])
-    members = settings.members()
-    document["stages"]["train_teacher"]["foreach"] = {name: {"teacher": block} for name, block in members.items()}
-    document["stages"]["cache_logits"]["matrix"]["name"] = CommentedSeq(members)
+    fits = document["stages"]["fit_ensemble"]
+    others = [out for out in fits["outs"] if not out.startswith(paths.TARGETS.as_posix())]
+    fits["outs"] = CommentedSeq([*(paths.targets(source).as_posix() for source in settings.sources()), *others])
+    trained = settings.trained_teachers()
+    document["stages"]["train_teacher"]["foreach"] = {name: {"teacher": block} for name, block in trained.items()}
+    document["stages"]["cache_logits"]["matrix"]["name"] = CommentedSeq(settings.members())
     document["stages"]["export"]["matrix"]["model"] = CommentedSeq(settings.models())
     return document
 
@@ -56,14 +59,18 @@ def wire(document: dict[str, Any], settings: Params) -> dict[str, Any]:
 def gathers(settings: Params | None) -> dict[str, list[str]]:
     """The files that stages gather over teachers and models; without settings, patterns for the files of any."""
     members = list(settings.members()) if settings else ["*"]
+    trained = list(settings.trained_teachers()) if settings else ["*"]
     models = settings.models() if settings else ["*"]
-    records = paths.records(members, settings.student_arms()) if settings else [paths.record("*")]
-    weights = [paths.weights(name) for name in members]
+    records = paths.records(trained, members, settings.student_arms()) if settings else [paths.record("*")]
+    weights = [paths.weights(name) for name in trained]
 
     def cached(*names: str) -> list[Path]:
         return [paths.logits(member) / name for member in members for name in names]
 
+    students = [name for name in models if name not in members] if settings else ["*"]
+    of_folds = settings.fold_teachers("${item.name}") if settings else ["${item.name}-fold*"]
     found = {
+        "cache_logits": [paths.weights(name) for name in of_folds],
         "time_members": [paths.onnx(name) for name in members],
         "fit_ensemble": [*weights, *cached("manifest.json", "train.npy", "val.npy")],
         "benchmark": [
@@ -72,6 +79,7 @@ def gathers(settings: Params | None) -> dict[str, list[str]]:
             *[paths.onnx(name) for name in models],
             *[paths.model_metrics(name) for name in models],
         ],
+        "score_students": [paths.model_metrics(name) for name in students],
         "publish": records,
     }
     return {stage: [path.as_posix() for path in deps] for stage, deps in found.items()}

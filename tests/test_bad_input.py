@@ -13,7 +13,8 @@ def project(tmp_path):
     for name in ("pipeline", "stages"):
         shutil.copytree(CHECKOUT / name, tmp_path / name)
     shutil.copy(CHECKOUT / "params.yaml", tmp_path)
-    (tmp_path / "data/images").mkdir(parents=True)
+    for name in ("images", "unlabelled"):
+        (tmp_path / "data" / name).mkdir(parents=True)
     smoke = CHECKOUT / "profiles/smoke.yaml"
     shutil.copy(CHECKOUT / "dvc.yaml", tmp_path)
     assert run(sys.executable, "-m", "stages.wiring", "--profile", str(smoke), cwd=tmp_path).returncode == 0
@@ -43,6 +44,7 @@ def refused(project, *words) -> str:
         ("val_fraction: 0.25", "val_fraction: 1", "`data.val_fraction`"),
         ("val_fraction: 0.25", "val_fraction: 0.001", "`data.val_fraction`"),
         ("source: digits", "source: image_folder", "data/images"),
+        ("unlabelled: data/unlabelled", "unlabelled: data/nowhere", "`data.unlabelled`"),
         ("train_samples: null", "train_samples: 3", "`data.train_samples`"),
     ],
 )

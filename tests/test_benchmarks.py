@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import __main__, page, timing
+from benchmarks import __main__, advice, page, timing
 from benchmarks.page import Figure
+from pipeline import data, params
 from tests.conftest import CHECKOUT
 
 
@@ -45,3 +46,27 @@ def test_every_benchmark_has_its_place_and_its_figures():
         assert "| figure" in table
     results = json.loads((CHECKOUT / "benchmarks/results.json").read_text())
     assert all(set(row) == {"value", "limit", "ok"} for row in results.values())
+
+
+@pytest.mark.parametrize("name", advice.QUESTIONS)
+def test_every_piece_of_advice_has_a_control_and_its_place(name, monkeypatch):
+    monkeypatch.setattr(advice, "_parameters", lambda student: 1_000_000 * sum(student.kwargs["channels"]))
+    arms = advice.QUESTIONS[name].arms(params.load(CHECKOUT / "params.yaml"))
+    assert {arm.line for arm in arms} == {"student alone", "taught"}
+    assert len({arm.name for arm in arms}) == len(arms)
+    text = advice.PAGE.read_text()
+    assert f"<!-- {name} -->" in text and f"pictures/{name}.png" in text
+
+
+def test_a_taught_student_is_compared_with_the_control_of_its_own_size_and_the_best_of_them(monkeypatch):
+    labels = np.zeros(10, np.int64)
+    monkeypatch.setattr(advice.data, "open_split", lambda *_: data.Split(np.zeros((10, 1)), labels))
+    arms = [advice.Arm("small", 1, {}, None), advice.Arm("small, better", 1, {}, None), advice.Arm("big", 2, {}, None),
+            advice.Arm("taught small", 1, {}, {}), advice.Arm("taught big", 2, {}, {})]  # fmt: skip
+    right = [[4, 4], [5, 5], [8, 8], [7, 9], [9, 9]]  # of ten, for each of two seeds
+    answers = np.array([[[[0, -1]] * count + [[-1, 0]] * (10 - count) for count in seeds] for seeds in right])
+    table = advice._table(arms, answers.astype(np.float32), params.load(CHECKOUT / "params.yaml")).set_index("student")
+    assert table.loc["taught small", "over alone [95 %]"].startswith("+30.00 [")
+    assert table.loc["taught big", "over alone [95 %]"].startswith("+10.00 [")
+    assert table.loc["small", "over alone [95 %]"] == ""
+    assert table.loc["taught small", "p over seeds"] == "0.205"  # scipy.stats.ttest_rel([0.7, 0.9], [0.5, 0.5])

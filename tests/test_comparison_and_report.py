@@ -166,7 +166,7 @@ def test_the_best_seed_is_best_by_accuracy_then_by_nll_then_first(accuracies, nl
 
 
 def test_markdown_has_a_line_a_method_in_both_tables(rows, pairs):
-    text = report.markdown(rows, pairs, len(LABELS))
+    text = report.markdown(rows, pairs, comparison.over_seeds(METHODS, LABELS), len(LABELS))
     for name in ("teacher big", "teacher small", "simple average", "student alone", "student from the ensemble"):
         assert sum(line.startswith(f"| {name} ") for line in text.splitlines()) == 2
     assert "40 test images" in text and "2 seeds" in text
@@ -174,7 +174,7 @@ def test_markdown_has_a_line_a_method_in_both_tables(rows, pairs):
 
 
 def test_markdown_shows_the_numbers_of_the_table(rows, pairs):
-    cells = [[cell.strip() for cell in line.split("|")] for line in report.markdown(rows, pairs, 40).splitlines()]
+    cells = [[cell.strip() for cell in line.split("|")] for line in report.markdown(rows, pairs, {}, 40).splitlines()]
     worth, cost = [line for line in cells if len(line) > 1 and line[1] == "student alone"]
     assert worth[2].startswith("37.50 [") and worth[3] == "17.68"
     assert worth[4].startswith("-37.50 [-") and worth[4].endswith("] *") and worth[5] == "+0.00 [+0.00, +0.00]"
@@ -209,7 +209,7 @@ def test_a_figure_of_the_same_numbers_has_the_same_bytes(rows, tmp_path):
 
 def test_the_verdict_names_who_is_combined_and_how_sure_the_gain_is():
     pair = Ensemble("weighted", ["a", "b"], [0.5, 0.5], [1.0, 1.0])
-    found = Selection("weighted", "a", ["a", "b", "c"], {"weighted": pair}, {}, {}, pd.DataFrame(), pd.DataFrame(),
+    found = Selection("weighted", "a", ["a", "b", "c"], {"weighted": pair}, {}, {}, {}, pd.DataFrame(), pd.DataFrame(),
                       {"value": 0.02, "low": 0.01, "high": 0.03}, 1.0, {})  # fmt: skip
     expected = "weighted mean of a, b: +2.00 points [+1.00, +3.00] on val over the best single teacher, a: a gain"
     assert report.verdict(found) == expected
@@ -218,5 +218,31 @@ def test_the_verdict_names_who_is_combined_and_how_sure_the_gain_is():
 
 
 def test_a_teacher_is_titled_by_its_name():
-    assert report.title(pd.Series({"kind": "teacher", "method": "single"})) == "teacher single"
-    assert report.title(pd.Series({"kind": "student", "method": "single"})) == "student from the single teacher"
+    assert report.title("teacher", "single") == "teacher single"
+    assert report.title("student", "single") == "student from the single teacher"
+    assert report.title("student", "from_resnet-1") == "student from resnet-1"
+
+
+def test_gains_over_the_control_are_paired_by_seed():
+    found = comparison.over_seeds(METHODS, LABELS)  # control right in 2/4 and 1/4, taught in 3/4 and 3/4
+    assert found == {"ensemble": statistics.paired_over_seeds(np.array([0.25, 0.5]))}
+
+
+def test_arms_of_students_are_scored_on_val_over_their_seeds():
+    trained = {f"{arm}-{seed}": {"val_accuracy": value, "val_nll": 1 - value}
+               for arm, values in {"baseline": (0.5, 0.6), "single": (0.6, 0.8)}.items()
+               for seed, value in enumerate(values)}  # fmt: skip
+    arms = {arm: [f"{arm}-0", f"{arm}-1"] for arm in ("baseline", "single")}
+    found = comparison.by_arm(arms, trained)
+    assert found["baseline"] == pytest.approx({"accuracy": 0.55, "nll": 0.45})
+    assert found["single"]["gain_value"] == pytest.approx(0.15)
+    assert "student from the single teacher: 70.00 % on val" in report.arms(found)
+    assert "over the student alone +15.00 [" in report.arms(found)
+
+
+def test_the_table_reads_what_ships_whatever_its_place_among_the_seeds(rows):
+    first, second = METHODS[-1], replace(METHODS[-1], log_probs=METHODS[-1].log_probs[::-1], shipped=1)
+    again = comparison.table([*METHODS[:-1], second], LABELS, PARAMETERS, SIZES, SPEED, teacher="big",
+                             ensemble="simple", resamples=2000, seed=0)  # fmt: skip
+    assert np.array_equal(first.ships, second.ships)
+    pd.testing.assert_frame_equal(rows, again)

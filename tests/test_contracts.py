@@ -17,9 +17,9 @@ DOCUMENT = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"]
 STAGES = {name: stage.get("do", stage) for name, stage in DOCUMENT.items()}
 
 LAYERS = [
-    *("errors", "paths", "files", "randomness", "params", "compute", "sources", "splits", "data"),
+    *("errors", "paths", "files", "randomness", "folds", "params", "compute", "data", "sources", "splits"),
     *("views", "prefetch", "topk", "logits", "objectives", "metrics", "models", "training", "students", "caching"),
-    *("targets", "statistics", "ensemble", "fitting", "diversity", "subsets", "selection"),
+    *("targets", "statistics", "sweeps", "ensemble", "fitting", "diversity", "subsets", "selection"),
     *("tracking", "latency", "export", "comparison", "report"),
 ]
 
@@ -28,6 +28,10 @@ READS = {  # what a method of Params reads
     "members": {"teachers"},
     "augmentation": {"views.shift", "views.flip", "views.erase"},
     "models": {"teachers", "student.seeds", "distill.sources"},
+    "control": {"student", "baseline"},
+    "sources": {"distill.sources"},
+    "fold_teachers": {"distill.cross_fit"},
+    "trained_teachers": {"teachers", "distill.cross_fit"},
     "student_arms": {"student.seeds", "distill.sources"},
     "model_dump": {"params.yaml"},
     "tracking": set(),  # where runs are logged changes no output

@@ -2,9 +2,11 @@
 
 import json
 import sqlite3
+import sys
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 from tests.conftest import repro, run
 
@@ -52,7 +54,7 @@ def test_every_stage_has_one_finished_run_and_the_summary_links_to_it(digits):
         ).fetchall()
         links = store.execute("select key from tags where key like 'stage.%'").fetchall()
     stages = [line.split()[0] for line in run("dvc", "stage", "list", cwd=digits).stdout.splitlines()]
-    assert len(stages) == 20
+    assert len(stages) == 21
     assert {key.removeprefix("stage.") for (key,) in links} == set(stages) - {"publish"}
     assert len(names) == len(stages) - 1
 
@@ -70,7 +72,7 @@ def test_nothing_runs_when_nothing_changed(digits):
 def test_a_changed_temperature_runs_distillation_and_what_depends_on_it(digits):
     replace(digits, "temperature: 2.0", "temperature: 4.0")
     students = {"distill@single-0", "distill@ensemble-0", "export@single-0", "export@ensemble-0"}
-    assert set(repro(digits)) == students | {"benchmark", "publish"}
+    assert set(repro(digits)) == students | {"score_students", "benchmark", "publish"}
 
 
 def test_a_changed_teacher_runs_itself_and_what_depends_on_it(digits):
@@ -93,6 +95,37 @@ def test_an_experiment_logs_to_the_project_and_not_to_its_scratch_folder(digits)
     result = run("dvc", "exp", "run", "--temp", "-S", "logits.top_k=5", cwd=digits)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     assert _summaries(digits) == before + 1
+
+
+def test_a_sweep_is_a_queue_of_experiments_and_the_summary_run_draws_it(digits):
+    grid = ("-S", "distill.temperature=1.0,3.0", "-S", "distill.alpha=0.5", "score_students")
+    for words in (("--queue", *grid), ("--run-all",)):
+        result = run("dvc", "exp", "run", *words, cwd=digits)
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    shown = json.loads(run("dvc", "exp", "show", "--json", cwd=digits).stdout)
+    assert str(shown).count("metrics/students.json") >= 3  # the workspace's and both experiments'
+    assert run(sys.executable, "-m", "stages.publish", cwd=digits).returncode == 0
+    assert list(digits.glob("mlartifacts/**/alpha_by_temperature.png"))
+
+
+def test_out_of_fold_targets_named_teachers_and_unlabelled_images_go_through_the_whole_pipeline(digits):
+    for number in range(40):
+        Image.new("L", (16, 16), 6 * number).save(digits / f"data/unlabelled/{number}.png")
+    (digits / "profiles/more.yaml").write_text(
+        "teachers:\n"
+        "  resnet: {model: test_resnet, kwargs: {channels: [4, 8, 8, 16]}, epochs: 1, batch_size: 64, lr: 0.01}\n"
+        "distill: {sources: [ensemble, from_resnet], cross_fit: 2}\n"
+    )
+    wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/more.yaml", cwd=digits)
+    assert wired.returncode == 0, wired.stderr
+    assert {"train_teacher@resnet-fold0of2", "train_teacher@resnet-fold1of2"} <= set(repro(digits))
+    samples = json.loads((digits / "metrics/data.json").read_text())
+    assert samples["unlabelled_samples"] == 40
+    seen = {arm: json.loads((digits / f"runs/{arm}-0.json").read_text())["metrics"]["train_images"]
+            for arm in ("train_baseline", "distill-ensemble")}  # fmt: skip
+    assert seen["distill-ensemble"] - seen["train_baseline"] == 2 * 40  # epochs
+    rows = pd.read_csv(digits / "reports/benchmark.csv")
+    assert {"ensemble", "from_resnet"} < set(rows["method"])
 
 
 def _summaries(root: Path) -> int:

@@ -20,7 +20,7 @@ def weights(tmp_path):
 
 @pytest.fixture
 def origin(weights):
-    return Origin.of(weights, toys.INFO, Looks(toys.VIEWS, 5, 2), Logits(top_k=None))
+    return Origin.of([weights], toys.INFO, Looks(toys.VIEWS, 5, 2), Logits(top_k=None))
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_cache_of_another_origin_is_refused_with_what_differs(folder, origin, 
 
 def test_origin_follows_the_bytes_of_the_weights(weights, origin):
     models.save(toys.classifier(seed=1), weights)
-    other = Origin.of(weights, toys.INFO, Looks(toys.VIEWS, 5, 2), Logits(top_k=None))
+    other = Origin.of([weights], toys.INFO, Looks(toys.VIEWS, 5, 2), Logits(top_k=None))
     assert other.weights != origin.weights
     assert other == replace(origin, weights=other.weights)
 

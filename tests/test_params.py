@@ -51,6 +51,7 @@ def test_the_repositorys_own_file_loads():
     assert settings.model_dump() == YAML(typ="safe").load(FILE.read_text()) | {
         "teachers": {name: model.model_dump() for name, model in settings.teachers.items()},
         "student": settings.student.model_dump(),
+        "distill": settings.distill.model_dump(),
     }
 
 
@@ -60,13 +61,19 @@ def test_the_repositorys_own_file_loads():
         ("distill.temprature", 4, "`distill.temprature` is not a setting; did you mean `temperature`?"),
         ("sed", 1, "`sed` is not a setting; did you mean `seed`?"),
         ("teachers.resnet.batchsize", 8, "`teachers.resnet.batchsize` is not a setting; did you mean `batch_size`?"),
-        ("student.xyz", 8, "`student.xyz` is not a setting; known here: batch_size, epochs"),
+        ("student.xyz", 8, "`student.xyz` is not a setting; known here: batch_size, ema, epochs"),
         ("distill.alpha", 1.5, "`distill.alpha` should be less than or equal to 1; it is 1.5."),
         ("distill.alpha", -0.1, "`distill.alpha`"),
         ("distill.temperature", 0, "`distill.temperature` should be greater than 0"),
         ("distill.temperature", "hot", "`distill.temperature`"),
         ("distill.sources", ["single", "triple"], "`distill.sources.1`"),
         ("distill.sources", [], "`distill.sources`"),
+        ("distill.sources", ["from_nobody"], "`distill.sources` has from_nobody, but the teachers are "),
+        ("distill.objective", "magic", "`distill.objective`"),
+        ("distill.weights", {"others": 1.0}, "`weights.others` is no weight of kd, which has none"),
+        ("distill.alpha_end", 1.5, "`distill.alpha_end`"),
+        ("student.ema", 1.0, "`student.ema`"),
+        ("baseline.lr", 0, "`baseline.lr`"),
         ("teachers", {}, "`teachers`"),
         ("teachers", None, "`teachers` must be a block"),
         ("data.val_fraction", 1, "`data.val_fraction` should be less than 1"),
@@ -191,6 +198,31 @@ def test_a_teacher_with_seeds_is_a_member_of_each(tmp_path):
 def test_a_method_that_is_not_fitted_cannot_be_selected(refused):
     message = refused(changed(("ensemble.methods", ["vote"]), ("ensemble.select", "greedy")))
     assert "`select` is greedy, which `methods` does not list" in message
+
+
+def test_alpha_and_temperature_change_evenly_in_the_course_of_training():
+    constant = params.load(FILE).distill
+    assert constant.at(0) == constant.at(1) == (constant.alpha, constant.temperature)
+    changing = constant.model_copy(update={"alpha": 1.0, "alpha_end": 0.5, "temperature": 4.0, "temperature_end": 2.0})
+    assert changing.at(0) == (1.0, 4.0) and changing.at(0.5) == (0.75, 3.0) and changing.at(1) == (0.5, 2.0)
+
+
+def test_a_temperature_that_changes_needs_all_logits(refused):
+    message = refused(changed(("distill.temperature_end", 1.0), ("logits.top_k", 5)))
+    assert "`distill.temperature_end` needs all logits" in message
+
+
+def test_dkd_takes_its_own_weights(tmp_path):
+    text = changed(("distill.objective", "dkd"), ("distill.weights", {"others": 2.0}))
+    (tmp_path / "params.yaml").write_text(text)
+    assert params.load(tmp_path / "params.yaml").distill.weights == {"others": 2.0}
+
+
+def test_the_control_arm_is_the_student_with_its_own_rate_and_smoothing(settings):
+    control = settings.control()
+    assert (control.lr, control.label_smoothing) == (settings.baseline.lr, settings.baseline.label_smoothing)
+    same = {"lr": settings.student.lr, "label_smoothing": settings.student.label_smoothing}
+    assert control.model_copy(update=same) == settings.student
 
 
 def test_an_unknown_teacher_is_refused_with_the_known_ones(settings):

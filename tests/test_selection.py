@@ -46,14 +46,19 @@ def test_the_loss_is_what_the_metric_averages(metric):
 def test_every_member_and_method_has_held_out_predictions_and_every_method_is_fitted(found):
     methods = {"simple", *SETTINGS.methods}
     assert set(found.held_out) == {*NAMES, *methods}
-    assert set(found.fitted) == {*methods, "single"}
+    assert set(found.fitted) == methods and set(found.singles) == set(NAMES)
     assert found.chosen in methods and found.members == NAMES
 
 
 def test_the_best_member_is_the_best_of_the_held_out(found):
     _, labels, _ = made()
     nll = {name: metrics.nll(found.held_out[name], labels) for name in NAMES}
-    assert found.best == min(nll, key=nll.get) and found.fitted["single"].members == [found.best]
+    assert found.best == min(nll, key=nll.get) and found.teacher("single").members == [found.best]
+
+
+def test_a_source_is_the_best_member_the_chosen_ensemble_or_a_named_member(found):
+    assert found.teacher("ensemble") is found.fitted[found.chosen]
+    assert found.teacher("from_b") == found.singles["b"] and found.singles["b"].members == ["b"]
 
 
 def test_the_gain_is_that_of_the_chosen_method_over_the_best_member(found):
@@ -66,7 +71,7 @@ def test_the_gain_is_that_of_the_chosen_method_over_the_best_member(found):
 def test_a_method_that_is_named_is_taken():
     logits, labels, settings = made(select="greedy", methods=["greedy"])
     found = selection.select(logits, labels, settings, LATENCY, seed=0)
-    assert found.chosen == "greedy" and set(found.fitted) == {"simple", "greedy", "single"}
+    assert found.chosen == "greedy" and set(found.fitted) == {"simple", "greedy"}
 
 
 def test_only_simple_can_be_compared():
@@ -140,7 +145,7 @@ def test_a_budget_leaves_out_members_that_cost_too_much():
     logits, labels, settings = made(budget_ms=1.7)
     found = selection.select(logits, labels, settings, LATENCY, seed=0)
     assert "b" not in found.members
-    assert all(set(one.members) <= set(found.members) for name, one in found.fitted.items() if name != "single")
+    assert all(set(one.members) <= set(found.members) for one in found.fitted.values())
 
 
 def test_a_contribution_is_what_leaving_a_member_out_costs():

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from pipeline import sources
+from pipeline.data import UNLABELLED
 from pipeline.errors import PipelineError
 from tests import toys
 
@@ -251,3 +252,23 @@ def test_a_source_that_passes_its_checks_is_kept_and_read_again(tmp_path, monkey
     assert np.array_equal(fetched.images, kept.images) and kept.images.shape == (10, 28, 28, 1)
     assert kept.labels.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3]
     assert kept.fixed.tolist() == [""] * 6 + ["test"] * 4
+
+
+@pytest.mark.parametrize(("source", "channels"), [("digits", 1), ("image_folder", 3)])
+def test_a_folder_of_unlabelled_images_joins_any_source(two_classes, tmp_path_factory, source, channels):
+    more = tmp_path_factory.mktemp("more")
+    picture(more / "top.png", (90, 90, 90), size=(20, 12))
+    picture(more / "deep/er/one.jpg", (90, 90, 90))
+    (more / "notes.txt").write_text("no image")
+    found = sources.load(
+        toys.data_params(source=source, path=str(two_classes), unlabelled=str(more), image_size=8), two_classes / "raw"
+    )
+    assert (found.labels == UNLABELLED).sum() == 2 and (found.labels[-2:] == UNLABELLED).all()
+    assert found.images.shape[1:] == (8, 8, channels)
+    assert np.abs(found.images[-2:].astype(int) - 90).max() <= 2
+    assert UNLABELLED not in found.classes and len(found.fixed) == len(found.labels)
+
+
+def test_unlabelled_images_need_their_folder(tmp_path):
+    with pytest.raises(PipelineError, match="nowhere, which is no folder"):
+        sources.load(toys.data_params(unlabelled=str(tmp_path / "nowhere")), tmp_path)

@@ -162,3 +162,18 @@ def test_a_missing_file_is_named(saved, name):
     (saved[0] / name).unlink()
     with pytest.raises(PipelineError, match=f"{name} is missing"):
         data.open_split(saved[0], "val")
+
+
+def test_images_without_a_label_join_train_alone_and_do_not_move_the_others():
+    whole = source()
+    more = Source(
+        np.concatenate([whole.images, toys.images(40, size=4, seed=1)]),
+        np.concatenate([whole.labels, np.full(40, data.UNLABELLED)]),
+        whole.classes,
+        np.full(140, ""),
+    )
+    settings = toys.data_params(train_samples=20)
+    with_more, without = (splits.split(each, settings, seed=0) for each in (more, whole))
+    assert sorted(with_more["train"]) == [*sorted(without["train"]), *range(100, 140)]
+    assert all(np.array_equal(with_more[name], without[name]) for name in ("val", "test"))
+    assert 5 < (with_more["train"][:30] >= 100).sum() < 30  # shuffled among the others

@@ -2,6 +2,7 @@ from math import comb
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from pipeline import statistics
 
@@ -89,3 +90,19 @@ def test_holm_bounds_the_chance_of_any_false_alarm():
     rng = np.random.default_rng(5)
     alarms = [statistics.holm(rng.random(10)).min() < 0.05 for _ in range(4000)]
     assert 0.04 < np.mean(alarms) < 0.06
+
+
+def test_paired_over_seeds_agrees_with_scipys_t_test():
+    differences = np.array([0.4, 0.7, 0.1, 0.5])
+    found, expected = statistics.paired_over_seeds(differences), ttest_1samp(differences, 0)
+    low, high = expected.confidence_interval()
+    assert found == pytest.approx({"value": 0.425, "low": low, "high": high, "p": expected.pvalue})
+
+
+def test_equal_differences_are_certain_and_none_at_all_is_no_difference():
+    assert statistics.paired_over_seeds(np.array([0.5, 0.5]))["p"] == 0
+    assert statistics.paired_over_seeds(np.array([0.0, 0.0]))["p"] == 1
+
+
+def test_a_single_seed_has_no_spread():
+    assert statistics.paired_over_seeds(np.array([0.5])) is None

@@ -7,7 +7,7 @@ from scipy.special import log_softmax, logsumexp
 
 from pipeline import topk
 from pipeline.errors import PipelineError
-from pipeline.objectives import soft_loss
+from pipeline.objectives import kd
 
 
 def peaked(samples: int, classes: int, tail: float, temperature: float = 1.0, spread: float = 0.5) -> np.ndarray:
@@ -58,8 +58,8 @@ def test_distillation_agrees_with_full_logits_where_the_rest_is_small(temperatur
     teacher = peaked(500, 1000, 0.008, temperature)
     student = torch.from_numpy(0.7 * teacher + np.random.default_rng(1).normal(0, 0.5, teacher.shape)).float()
     decoded = topk.decode(topk.encode(teacher, 10), 1000, temperature)
-    full = soft_loss(student, torch.from_numpy(teacher).float(), temperature)
-    assert float(soft_loss(student, torch.from_numpy(decoded), temperature)) == pytest.approx(float(full), abs=1e-3)
+    full = kd(student, torch.from_numpy(teacher).float(), temperature)
+    assert float(kd(student, torch.from_numpy(decoded), temperature)) == pytest.approx(float(full), abs=1e-3)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])
@@ -68,7 +68,7 @@ def test_so_do_its_gradients(temperature):
     student = torch.zeros(teacher.shape, requires_grad=True)
     decoded = topk.decode(topk.encode(teacher, 10), 1000, temperature)
     gradients = [
-        torch.autograd.grad(soft_loss(student, torch.from_numpy(target).float(), temperature), student)[0]
+        torch.autograd.grad(kd(student, torch.from_numpy(target).float(), temperature), student)[0]
         for target in (teacher, decoded)
     ]
     assert (gradients[0] - gradients[1]).norm() < 1e-2 * gradients[0].norm()

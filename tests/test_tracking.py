@@ -23,7 +23,7 @@ def log(project, name="distill", strict=False) -> Record:
         record,
         project / f"runs/{name}.json",
         Tracking(experiment="e", strict=strict),
-        params={"distill": Distill(sources=["single"], alpha=0.5, temperature=2.0)},
+        params={"distill": Distill(sources=["single"], objective="kd", cross_fit=1, alpha=0.5, temperature=2.0)},
         metrics={"val_accuracy": 0.9},
         curve=[{"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": 0.25}],
         artifacts=[artifact],
@@ -88,3 +88,13 @@ def test_an_experiment_in_a_copy_tracks_in_the_project(project, monkeypatch):
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
     assert tracking.uri() == f"sqlite:///{project / 'mlflow.db'}"
+
+
+def test_earlier_runs_of_a_stage_are_found_the_newest_of_each_setting(project):
+    log(project), log(project), log(project, name="other")
+    (params, metrics), *others = tracking.past(Tracking(experiment="e", strict=False), "distill")
+    assert not others and metrics["val_accuracy"] == 0.9 and params["distill.alpha"] == "0.5"
+
+
+def test_there_are_no_earlier_runs_where_nothing_was_logged(project):
+    assert tracking.past(Tracking(experiment="none", strict=False), "distill") == []

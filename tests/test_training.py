@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from pipeline import metrics, topk, training
+from pipeline.data import UNLABELLED, Split
 from pipeline.errors import PipelineError
-from pipeline.objectives import label_loss, soft_loss
+from pipeline.objectives import kd, label_loss
 from pipeline.params import Distill
 from pipeline.students import train_student
 from pipeline.targets import reader
@@ -16,7 +17,7 @@ TRAIN, VAL = toys.split(20), toys.split(12, seed=1)
 LOOKS = Looks(toys.VIEWS, 3, count=2)
 
 
-def labels_only(logits, labels, soft):
+def labels_only(logits, labels, *_):
     return label_loss(logits, labels)
 
 
@@ -64,7 +65,7 @@ def test_dropout_is_seeded_too():
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_is_refused_with_name_and_rate(value):
     with pytest.raises(PipelineError, match=r"`toy` diverged in epoch 1.*`lr` \(now 0\.01\)"):
-        fit(toys.classifier(), loss=lambda logits, labels, soft: logits.sum() * value)
+        fit(toys.classifier(), loss=lambda logits, *_: logits.sum() * value)
 
 
 def test_it_learns_what_can_be_separated():
@@ -77,7 +78,7 @@ def test_it_learns_what_can_be_separated():
 def test_the_model_trains_in_train_mode_and_is_left_in_eval_mode():
     model, modes = toys.classifier(), []
 
-    def loss(logits, labels, soft):
+    def loss(logits, labels, soft, progress):
         modes.append({module.training for module in model.modules()})
         return label_loss(logits, labels)
 
@@ -95,7 +96,7 @@ def seen(count, epochs, seed=0, objective=label_loss):
     model, inputs, steps = toys.classifier(), [], []
     model.register_forward_pre_hook(lambda module, given: inputs.append(given[0].numpy()) if module.training else None)
 
-    def loss(logits, labels, soft):
+    def loss(logits, labels, soft, progress):
         assert soft.dtype == torch.float32
         steps.append((inputs[-1], labels.numpy(), soft.numpy().astype(int)))
         return objective(logits, labels)
@@ -183,7 +184,8 @@ TARGETS = np.random.default_rng(0).normal(0, 2, (2, 20, 2)).astype(np.float16)
 
 
 def student(alpha=None, targets=TARGETS, student_seed=0, settings=toys.STUDENT):
-    distill = None if alpha is None else Distill(sources=["single"], alpha=alpha, temperature=4.0)
+    fixed = {"sources": ["single"], "objective": "kd", "cross_fit": 1, "temperature": 4.0}
+    distill = None if alpha is None else Distill(alpha=alpha, **fixed)
     model, _ = train_student(
         toys.INFO, TRAIN, VAL, settings, toys.VIEWS, seed=0, student_seed=student_seed, device=toys.CPU,
         name="student", distill=distill, targets=None if alpha is None else reader(targets, (2, 20, 2), 4.0),
@@ -209,13 +211,13 @@ def test_students_of_other_seeds_differ():
     assert not same_bits(student(), student(student_seed=1))
 
 
-def test_a_student_equals_the_training_loop_with_the_soft_loss():
+def test_a_student_equals_the_training_loop_with_the_kd():
     from pipeline.randomness import derive
 
     model = toys.classifier(seed=derive(0, "student", 0))
     looks = Looks.cached(toys.VIEWS, 0)
     changes = {"weight_decay": toys.STUDENT.weight_decay}
-    fit(model, lambda logits, labels, soft: soft_loss(logits, soft, 4.0), looks, seed=derive(0, "student", 0),
+    fit(model, lambda logits, labels, soft, _: kd(logits, soft, 4.0), looks, seed=derive(0, "student", 0),
         targets=from_array(TARGETS), **changes)  # fmt: skip
     taught = student(alpha=1.0)
     for name, tensor in model.state_dict().items():
@@ -233,7 +235,7 @@ def test_mixed_looks_are_taught_with_mixed_labels():
     mixed = toys.VIEWS.model_copy(update={"mixup": 1.0})
     seen = []
 
-    def loss(logits, labels, soft):
+    def loss(logits, labels, soft, progress):
         seen.append(labels)
         return label_loss(logits, labels)
 
@@ -258,3 +260,74 @@ def test_targets_of_another_shape_are_refused_with_both_shapes(shape):
     with pytest.raises(PipelineError, match=r"need \(2, 20, 2\)") as refused:
         student(alpha=0.5, targets=np.zeros(shape, np.float16))
     assert str(shape) in str(refused.value)
+
+
+def test_the_loss_is_told_how_much_of_training_is_done():
+    seen = []
+
+    def loss(logits, labels, soft, progress):
+        seen.append(progress)
+        return label_loss(logits, labels)
+
+    fit(toys.classifier(), loss=loss)
+    assert seen == pytest.approx(np.arange(len(seen)) / len(seen)) and len(seen) == 2 * 3
+
+
+def floats(model):
+    return {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+
+
+def test_the_average_of_weights_is_what_is_left_and_evaluated():
+    """With a decay of 0.5 by hand: half of the average before and half of the weights after each step."""
+    snapshots = []
+
+    def loss(logits, labels, *_):
+        snapshots.append(floats(model))
+        return label_loss(logits, labels)
+
+    model = toys.classifier()
+    plain = fit(model, loss=loss)
+    after_each = [*snapshots[1:], floats(model)]
+    other = toys.classifier()
+    averaged = fit(other, ema=0.5)
+    expected = after_each[0]
+    for weights in after_each[1:]:
+        expected = {name: 0.5 * expected[name] + 0.5 * weights[name] for name in expected}
+    for name, value in expected.items():
+        if "running" not in name:
+            torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+    assert averaged.scores != plain.scores
+
+
+def test_only_the_chosen_samples_are_learned_from():
+    chosen, seen = np.array([3, 4, 9, 11, 15, 19]), []
+
+    def targets(view, ids):
+        seen.append(ids)
+        return np.zeros((len(ids), 2), np.float32)
+
+    cost = training.fit(
+        toys.classifier(), TRAIN, VAL, toys.TRAINING, LOOKS, labels_only, device=toys.CPU, seed=0, name="toy",
+        targets=targets, ids=chosen,
+    ).cost  # fmt: skip
+    assert sorted(np.concatenate(seen)) == sorted(np.tile(chosen, 2)) and cost["images"] == 12
+
+
+def test_images_without_labels_change_a_taught_student_and_not_the_control():
+    labelled = toys.split(24)
+    more = Split(np.concatenate([labelled.images, toys.split(24, seed=3).images]),
+                 np.concatenate([labelled.labels, np.full(24, UNLABELLED)]))  # fmt: skip
+
+    def student(train, alpha, **settings):
+        distill = Distill(sources=["single"], objective="kd", cross_fit=1, alpha=alpha, temperature=2.0)
+        answers = np.random.default_rng(0).normal(size=(48, 2)).astype(np.float32)
+        model, trained = train_student(
+            toys.INFO, train, toys.split(8), toys.STUDENT, toys.VIEWS, seed=0, student_seed=0, device=toys.CPU,
+            name="x", distill=distill, targets=lambda view, ids: answers[ids],
+        )  # fmt: skip
+        return model.state_dict(), trained.cost["images"]
+
+    for alpha, images in ((0.0, 48), (0.5, 96)):
+        (alone, _), (joined, seen) = student(labelled, alpha), student(more, alpha)
+        assert seen == images  # two epochs
+        assert all(torch.equal(alone[key], joined[key]) for key in alone) == (alpha == 0)

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.data import UNLABELLED
 from pipeline.params import Views
 from pipeline.randomness import uniform
 from pipeline.views import labels_of, render
@@ -203,3 +204,12 @@ def test_shares_follow_beta():
 def test_labels_of_looks_that_are_not_mixed_stay_numbers():
     labels = np.array([3, 1, 2], np.int64)
     assert np.array_equal(labels_of(labels, np.array([2, 0]), 0, 0, PLAIN, 8, 4), [2, 3])
+
+
+def test_the_shares_of_a_mixed_image_without_a_label_are_those_of_its_labelled_part():
+    spec, labels = changed(mixup=1.0), np.arange(200) % 4
+    hidden = np.where(np.arange(200) < 100, labels, UNLABELLED)
+    everything, known = (labels_of(each, np.arange(200), 0, 0, spec, 8, 4) for each in (labels, hidden))
+    sums = known.sum(axis=1)
+    assert (known <= everything).all()
+    assert np.isclose(sums, 0).any() and np.isclose(sums, 1).any() and ((sums > 0.05) & (sums < 0.95)).any()

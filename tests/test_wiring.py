@@ -166,6 +166,32 @@ def test_a_teacher_with_seeds_is_a_stage_for_each(checkout):
     assert "models/one-4.onnx" in found["time_members"]["deps"]
 
 
+def test_cross_fitting_trains_a_teacher_a_fold_and_gathers_them(checkout):
+    text = (checkout / "params.yaml").read_text()
+    (checkout / "params.yaml").write_text(text.replace("cross_fit: 1 ", "cross_fit: 2 "))
+    wiring.main()
+    found = stages(checkout)
+    assert found["train_teacher"]["foreach"]["resnet-fold1of2"] == {"teacher": "resnet"}
+    assert "models/${item.name}-fold0of2.safetensors" in found["cache_logits"]["deps"]
+    assert "models/resnet-fold1of2.safetensors" in found["fit_ensemble"]["deps"]
+    assert "runs/train_teacher-resnet-fold0of2.json" in found["publish"]["deps"]
+    assert "resnet-fold0of2" not in found["export"]["matrix"]["model"]
+    (checkout / "params.yaml").write_text(text)
+    wiring.main()
+    assert not any(
+        "fold" in dep for stage in stages(checkout).values() for dep in stage["deps"] if "folds.py" not in dep
+    )
+
+
+def test_every_source_has_its_targets(checkout):
+    text = (checkout / "params.yaml").read_text()
+    (checkout / "params.yaml").write_text(text.replace("sources: [single, ensemble]", "sources: [from_resnet]"))
+    wiring.main()
+    outs = stages(checkout)["fit_ensemble"]["outs"]
+    assert [out for out in outs if out.startswith("data/targets")] == ["data/targets/from_resnet.npy"]
+    assert "models/from_resnet-0.onnx" in stages(checkout)["benchmark"]["deps"]
+
+
 def test_a_teacher_that_is_gone_is_gathered_nowhere(checkout):
     old = set(loaded((checkout / "params.yaml").read_text())["teachers"])
     (checkout / "other.yaml").write_text("teachers:\n  zzz: {model: a, epochs: 1, batch_size: 2, lr: 1}\n")

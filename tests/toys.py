@@ -1,5 +1,6 @@
 """The small data and the tiny model that the test files share."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from pipeline.params import Architecture, Data, Student, Training, Views
 
 torch.set_num_threads(1)  # more of them only wait for one another on tensors this small
 
+EMPTY = Path(__file__).parents[1] / "data/unlabelled"  # holds no image
 CPU = torch.device("cpu")
 KWARGS = {"channels": [4, 8, 8, 16]}
 ARCHITECTURE = Architecture(model="test_resnet", kwargs=KWARGS)
@@ -38,5 +40,12 @@ def classifier(seed: int = 0, architecture: Architecture = ARCHITECTURE, info: I
 
 
 def data_params(**changes: Any) -> Data:
-    defaults = {"source": "digits", "path": "images", "image_size": 8, "val_fraction": 0.2, "test_fraction": 0.2}
+    defaults = {
+        "source": "digits",
+        "path": "images",
+        "unlabelled": str(EMPTY),
+        "image_size": 8,
+        "val_fraction": 0.2,
+        "test_fraction": 0.2,
+    }
     return Data(**{**defaults, "train_samples": None, **changes})

@@ -1,0 +1,260 @@
+"""The usual advice on distillation, measured: `python -m benchmarks.advice QUESTION`, after `make repro`.
+
+Questions: control, temperature, alpha, objective, duration, size. Each varies one thing of params.yaml, trains every
+student seed anew from the cached targets of the ensemble, and is read on val, where advice is chosen. Five to twenty
+minutes each on two cores; students train side by side, one a thread.
+"""
+
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from multiprocessing import get_context
+from os import devnull
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks import page
+from pipeline import (
+    compute,
+    data,
+    ensemble,
+    errors,
+    export,
+    files,
+    latency,
+    metrics,
+    models,
+    params,
+    paths,
+    statistics,
+    targets,
+)
+from pipeline.errors import PipelineError
+from pipeline.params import Params, Student
+from pipeline.students import train_student
+from pipeline.training import predict
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
+TEMPERATURES = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
+ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+OBJECTIVES = ("kd", "standardised_kd", "dkd", "dist", "mse", "soft_ce")
+DURATIONS = (5, 10, 15)  # epochs
+CHANNELS = ((4, 8, 16, 24), (8, 16, 32, 48), (16, 32, 48, 64), (16, 32, 64, 96), (24, 48, 96, 144))
+EPOCHS = 5  # fewer than the default student has, but for the question of patience
+RATES, SMOOTHINGS = (0.003, 0.006, 0.012, 0.024), (0.0, 0.1)
+RESAMPLES = 10_000
+PAGE = Path(__file__).parent / "advice.md"
+PICTURES = Path(__file__).parent / "pictures"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to train the student: what the table calls it, where it is on the picture's axis, and what it changes."""
+
+    name: str
+    x: float
+    student: dict[str, Any]
+    distill: dict[str, Any] | None  # None: without a teacher
+
+    @property
+    def line(self) -> str:
+        return "student alone" if self.distill is None else "taught"
+
+
+@dataclass(frozen=True)
+class Question:
+    axis: str
+    arms: Callable[[Params], list[Arm]]
+    log: bool = False
+
+
+def main(name: str = "") -> None:
+    if name not in QUESTIONS:
+        raise PipelineError(f"`{name}` is no question; there are {', '.join(QUESTIONS)}.")
+    if not paths.targets("ensemble").exists():
+        raise PipelineError("This needs the ensemble's targets; run `make repro` first.")
+    settings, question = _settings(), QUESTIONS[name]
+    arms = question.arms(settings)
+    answers = _students(arms, settings)
+    table = _table(arms, answers, settings)
+    if name == "size":
+        table = pd.concat([table, _cost(arms, settings)], axis=1)
+    page.publish(name, table.drop(columns="line"), [], PAGE)
+    for axis in [question.axis, *(["p50 ms"] if name == "size" else [])]:
+        _draw(table, arms, axis, question, PICTURES / f"{name}{'_latency' if axis == 'p50 ms' else ''}.png")
+
+
+def _settings() -> Params:
+    settings = params.load()
+    return settings.model_copy(update={"student": settings.student.model_copy(update={"epochs": EPOCHS})})
+
+
+def _alone(settings: Params, name: str = "student alone", x: float = float("nan"), **student: Any) -> Arm:
+    return Arm(name, x, {**settings.baseline.model_dump(), **student}, None)
+
+
+def _control(settings: Params) -> list[Arm]:
+    alone = [
+        _alone(settings, f"alone, lr {lr:g}, smoothing {smoothing:g}", lr, lr=lr, label_smoothing=smoothing)
+        for smoothing in SMOOTHINGS
+        for lr in RATES
+    ]
+    return [*alone, *(Arm(f"taught, lr {lr:g}", lr, {"lr": lr}, {}) for lr in RATES)]
+
+
+def _temperature(settings: Params) -> list[Arm]:
+    return [_alone(settings), *(Arm(f"T = {value:g}", value, {}, {"temperature": value}) for value in TEMPERATURES)]
+
+
+def _alpha(settings: Params) -> list[Arm]:
+    return [_alone(settings, x=0), *(Arm(f"alpha = {value:g}", value, {}, {"alpha": value}) for value in ALPHAS)]
+
+
+def _objective(settings: Params) -> list[Arm]:
+    return [_alone(settings), *(Arm(name, float("nan"), {}, {"objective": name, "weights": {}}) for name in OBJECTIVES)]
+
+
+def _duration(settings: Params) -> list[Arm]:
+    arms = []
+    for epochs in DURATIONS:
+        arms.append(_alone(settings, f"alone, {epochs} epochs", epochs, epochs=epochs))
+        arms.append(Arm(f"taught, {epochs} epochs", epochs, {"epochs": epochs}, {}))
+    return arms
+
+
+def _size(settings: Params) -> list[Arm]:
+    arms = []
+    for channels in CHANNELS:
+        student = {"kwargs": {**settings.student.kwargs, "channels": list(channels)}}
+        count = _parameters(settings.student.model_copy(update=student))
+        arms.append(_alone(settings, f"alone, {count / 1e6:.2f} M", count / 1e6, **student))
+        arms.append(Arm(f"taught, {count / 1e6:.2f} M", count / 1e6, student, {}))
+    return arms
+
+
+QUESTIONS = {
+    "control": Question("learning rate", _control, log=True),
+    "temperature": Question("temperature", _temperature, log=True),
+    "alpha": Question("alpha", _alpha),
+    "objective": Question("", _objective),
+    "duration": Question("epochs", _duration),
+    "size": Question("million parameters", _size, log=True),
+}
+
+
+def _parameters(student: Student) -> int:
+    return models.parameters(models.build(student, data.open_info(paths.PREPARED)))
+
+
+def _students(arms: list[Arm], settings: Params) -> np.ndarray:
+    """(arms, seeds, samples, classes) float32 log-probabilities on val."""
+    jobs = [(arm, seed) for arm in arms for seed in settings.student.seeds]
+    side_by_side = settings.compute.threads if compute.device(settings.compute).type == "cpu" else 1
+    found = []
+    with ProcessPoolExecutor(side_by_side, get_context("spawn")) as pool:
+        for (arm, seed), answer in zip(jobs, pool.map(_train, *zip(*jobs, strict=True)), strict=True):
+            found.append(answer)
+            print(f"{len(found)}/{len(jobs)} {arm.name}, seed {seed}", flush=True)
+    return np.stack(found).reshape(len(arms), len(settings.student.seeds), *found[0].shape)
+
+
+def _train(arm: Arm, seed: int) -> np.ndarray:
+    settings = _settings()
+    device = compute.device(settings.compute.model_copy(update={"threads": 1}))
+    info, train, val = data.open_info(paths.PREPARED), *(data.open_split(paths.PREPARED, s) for s in ("train", "val"))
+    distill, taught_by = None, None
+    if arm.distill is not None:
+        distill = settings.distill.model_copy(update=arm.distill)
+        rows = files.open_array(paths.targets("ensemble"))
+        taught_by = targets.reader(rows, (settings.views.count, len(train), len(info.classes)), distill.temperature)
+    with Path(devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        model, _ = train_student(
+            info, train, val, settings.student.model_copy(update=arm.student), settings.views, seed=settings.seed,
+            student_seed=seed, device=device, name=arm.name, distill=distill, targets=taught_by,
+        )  # fmt: skip
+    return metrics.log_softmax(predict(model, val.images, device, exact=True)).astype(np.float32)
+
+
+def _table(arms: list[Arm], answers: np.ndarray, settings: Params) -> pd.DataFrame:
+    """A row an arm; each gain is over the best arm alone at the same x, or over the best alone where none has one."""
+    labels = data.open_split(paths.PREPARED, "val").labels
+    hits = answers.argmax(axis=3) == labels
+    accuracy, rows = hits.mean(axis=(1, 2)), []
+    for number, arm in enumerate(arms):
+        alone = [i for i, other in enumerate(arms) if other.distill is None]
+        control = max([i for i in alone if arms[i].x == arm.x] or alone, key=lambda i: accuracy[i])
+        difference = 100 * (hits[number].mean(axis=0) - hits[control].mean(axis=0))
+        low, high = statistics.bootstrap_interval(difference, RESAMPLES, settings.seed)
+        by_seed = statistics.paired_over_seeds(hits[number].mean(axis=1) - hits[control].mean(axis=1))
+        taught = arm.distill is not None
+        rows.append(
+            {
+                "line": arm.line,
+                "student": arm.name,
+                "val accuracy %": f"{100 * accuracy[number]:.2f}",
+                "± seeds": f"{100 * hits[number].mean(axis=1).std(ddof=1):.2f}" if len(hits[number]) > 1 else "",
+                "over alone [95 %]": f"{difference.mean():+.2f} [{low:+.2f}, {high:+.2f}]" if taught else "",
+                "p over seeds": f"{by_seed['p']:.3f}" if taught and by_seed else "",
+                "NLL": f"{np.mean([metrics.nll(each, labels) for each in answers[number]]):.3f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _cost(arms: list[Arm], settings: Params) -> pd.DataFrame:
+    """Bytes and latency of each arm's student, exported with random weights: neither depends on them."""
+    info, val = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "val")
+    timing = settings.benchmark
+    with tempfile.TemporaryDirectory() as folder:
+        onnx = {arm.name: Path(folder) / f"{number}.onnx" for number, arm in enumerate(arms)}
+        for arm in arms:
+            torch.manual_seed(0)
+            export.to_onnx(models.build(settings.student.model_copy(update=arm.student), info), onnx[arm.name])
+        systems, images = {name: ensemble.alone(name) for name in onnx}, val.images[: max(timing.calls)]
+        speed = latency.measure_apart(systems, onnx, images, timing.threads, timing.calls, timing.warmup)
+        sizes = {name: f"{path.stat().st_size / 1e6:.2f} MB" for name, path in onnx.items()}
+    return pd.DataFrame([{"size": sizes[arm.name], "p50 ms": f"{speed[arm.name]['p50_ms']:.3f}"} for arm in arms])
+
+
+def _draw(table: pd.DataFrame, arms: list[Arm], axis: str, question: Question, path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(5.2, 4), layout="constrained")
+    table = table.assign(x=table["p50 ms"].astype(float) if axis == "p50 ms" else [arm.x for arm in arms])
+    accuracy, spread = table["val accuracy %"].astype(float), pd.to_numeric(table["± seeds"])
+    for line, colour in (("student alone", "#7f7f7f"), ("taught", "#d62728")):
+        chosen = table["line"] == line
+        if line == "student alone" and table.loc[chosen, "x"].nunique() < 2:
+            axes.axhline(accuracy[chosen].max(), color=colour, linestyle="--", linewidth=1, label=line)
+        elif axis:
+            order = table.loc[chosen, "x"].groupby(table["x"]).apply(lambda x: accuracy[x.index].idxmax())
+            axes.errorbar(order.index, accuracy[order], spread[order], color=colour, marker="o", capsize=2, label=line)
+        else:
+            names = table.loc[chosen, "student"]
+            axes.errorbar(names, accuracy[chosen], spread[chosen], color=colour, marker="o", capsize=2, linestyle="",
+                          label=line)  # fmt: skip
+            axes.tick_params(axis="x", rotation=30)
+    if question.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(matplotlib.ticker.FixedLocator(sorted(table["x"].dropna().unique())))
+        axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%.3g"))
+        axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axes.set(
+        xlabel=axis.replace("p50 ms", "latency of one image, ms (p50)"), ylabel="accuracy on val, % (± over seeds)"
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,26 @@
+"""What students are worth on val, each arm over its seeds: what a sweep is judged by, before anything is exported."""
+
+from pipeline import comparison, errors, files, params, paths, report, tracking
+
+
+def main() -> None:
+    record = tracking.Record("score_students")
+    settings = params.load()
+    arms = settings.student_arms()
+    trained = {name: files.read_json(paths.model_metrics(name)) for names in arms.values() for name in names}
+    scores = comparison.by_arm(arms, trained)
+    files.write_json(paths.STUDENTS, scores)
+    print(report.arms(scores))
+    tracking.log(
+        record,
+        paths.record("score_students"),
+        settings.tracking,
+        params={"seed": settings.seed, "data": settings.data, "views": settings.views, "teachers": settings.teachers,
+                "student": settings.student, "baseline": settings.baseline, "distill": settings.distill},
+        metrics=tracking.by_metric("val", scores),
+        artifacts=[paths.STUDENTS],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    errors.run(main)
