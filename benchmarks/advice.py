@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from os import devnull
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import matplotlib
 import numpy as np
@@ -37,7 +37,7 @@ from pipeline import (
     targets,
 )
 from pipeline.errors import PipelineError
-from pipeline.params import Params, Student
+from pipeline.params import Distill, Params, Student
 from pipeline.students import train_student
 from pipeline.training import predict
 
@@ -46,7 +46,7 @@ import matplotlib.pyplot as plt
 
 TEMPERATURES = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
 ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-OBJECTIVES = ("kd", "standardised_kd", "dkd", "dist", "mse", "soft_ce")
+OBJECTIVES = get_args(Distill.model_fields["objective"].annotation)
 DURATIONS = (5, 10, 15)  # epochs
 CHANNELS = ((4, 8, 16, 24), (8, 16, 32, 48), (16, 32, 48, 64), (16, 32, 64, 96), (24, 48, 96, 144))
 EPOCHS = 5  # fewer than the default student has, but for the question of patience

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import compute, models, objectives, params, targets, training
+from pipeline import compute, models, params, students, targets, training
 from pipeline.data import Info, Split
 from pipeline.models import Classifier
 from pipeline.params import Params
@@ -42,11 +42,7 @@ class Stepper:
         return cls(settings, device, model, torch.optim.AdamW(groups, lr=1e-4, fused=True))
 
     def loss(self, logits: Tensor, labels: Tensor, soft: Tensor | None, progress: float = 0.0) -> Tensor:
-        distill = self.settings.distill
-        alpha, temperature = (0.0, 1.0) if soft is None else distill.at(progress)
-        return objectives.distillation_loss(
-            logits, labels, soft, alpha, temperature, 0.0, distill.objective, distill.weights
-        )
+        return students.loss_of(self.settings.distill, smoothing=0.0)(logits, labels, soft, progress)
 
     def step(self, images: Tensor, labels: Tensor, soft: Tensor | None) -> None:
         with training.precision(self.model, self.device):

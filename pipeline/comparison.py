@@ -124,7 +124,7 @@ def pairs(methods: list[Method], labels: np.ndarray, resamples: int, seed: int) 
 
 def over_seeds(methods: list[Method], labels: np.ndarray) -> dict[str, dict[str, float]]:
     """Each taught arm's accuracy over that of the control with the same seeds; nothing where there is one seed."""
-    of_seed = {m.name: metrics.correct_by_seed(m.log_probs, labels) for m in methods if m.kind == "student"}
+    of_seed = {m.name: metrics.correct(m.log_probs, labels).mean(axis=1) for m in methods if m.kind == "student"}
     control = of_seed.pop(CONTROL)
     found = {name: statistics.paired_over_seeds(each - control) for name, each in of_seed.items()}
     return {name: gain for name, gain in found.items() if gain}
@@ -153,7 +153,7 @@ def headline(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 def _hits(methods: list[Method], labels: np.ndarray) -> dict[str, np.ndarray]:
     """Each method's (samples,) hits, the mean over its seeds."""
-    return {m.name: np.mean([metrics.correct(scores, labels) for scores in m.log_probs], axis=0) for m in methods}
+    return {m.name: metrics.correct(m.log_probs, labels).mean(axis=0) for m in methods}
 
 
 def _resampled(hits: dict[str, np.ndarray], resamples: int, seed: int) -> dict[str, np.ndarray]:

@@ -13,12 +13,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 def correct(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(samples,) bool: the largest score is the label's. scores: (samples, classes)."""
-    return scores.argmax(axis=1) == labels
-
-
-def correct_by_seed(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(seeds,) accuracies. scores: (seeds, samples, classes)."""
-    return (scores.argmax(axis=2) == labels).mean(axis=1)
+    return scores.argmax(axis=-1) == labels
 
 
 def nll(log_probs: np.ndarray, labels: np.ndarray) -> float:

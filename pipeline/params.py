@@ -243,11 +243,13 @@ class Params(Block):
         count = self.distill.cross_fit
         return [folds.name_of(member, fold, count) for fold in range(count)] if count > 1 else []
 
+    def with_fold_teachers(self, member: str) -> list[str]:
+        """The names of the member and of its fold teachers."""
+        return [member, *self.fold_teachers(member)]
+
     def trained_teachers(self) -> dict[str, str]:
         """The members and their fold teachers, with the block under `teachers` that each follows."""
-        return {
-            name: block for member, block in self.members().items() for name in (member, *self.fold_teachers(member))
-        }
+        return {name: block for member, block in self.members().items() for name in self.with_fold_teachers(member)}
 
     def teacher(self, member: str) -> Teacher:
         if member not in (members := self.members()):

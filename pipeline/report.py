@@ -98,7 +98,7 @@ def _over_mean_teacher(pairs: pd.DataFrame) -> str:
 def _over_alone(by_seed: dict[str, dict[str, float]], seeds: int) -> str:
     if not by_seed:
         return ""
-    gains = [f"{TITLES.get(arm) or title('student', arm)} {gain_over_seeds(gain)}" for arm, gain in by_seed.items()]
+    gains = [f"{title('student', arm)} {gain_over_seeds(gain)}" for arm, gain in by_seed.items()]
     return f"\n\nOver the student alone with the same seed (t-test over {seeds} seeds): {'; '.join(gains)}."
 
 

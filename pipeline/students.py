@@ -7,7 +7,7 @@ from pipeline.data import Info, Split
 from pipeline.models import Classifier
 from pipeline.params import Distill, Student, Views
 from pipeline.randomness import derive
-from pipeline.training import Targets, Trained
+from pipeline.training import Loss, Targets, Trained
 from pipeline.views import Looks
 
 
@@ -34,21 +34,13 @@ def train_student(
     """
     torch.manual_seed(derive(seed, "student", student_seed))
     model = models.build(settings, info)
-
-    def loss(logits: torch.Tensor, labels: torch.Tensor, soft: torch.Tensor | None, progress: float) -> torch.Tensor:
-        if distill is None or soft is None:
-            return objectives.label_loss(logits, labels, settings.label_smoothing)
-        return objectives.distillation_loss(
-            logits, labels, soft, *distill.at(progress), settings.label_smoothing, distill.objective, distill.weights
-        )
-
     trained = training.fit(
         model,
         train,
         val,
         settings,
         Looks.cached(views, seed),
-        loss,
+        loss_of(distill, settings.label_smoothing),
         device=device,
         seed=derive(seed, "student", student_seed),
         name=name,
@@ -57,3 +49,16 @@ def train_student(
         compiled=compiled,
     )
     return model, trained
+
+
+def loss_of(distill: Distill | None, smoothing: float) -> Loss:
+    """The labels' loss, joined by the teacher's term wherever there are targets and `distill` says how."""
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor, soft: torch.Tensor | None, progress: float) -> torch.Tensor:
+        if distill is None or soft is None:
+            return objectives.label_loss(logits, labels, smoothing)
+        return objectives.distillation_loss(
+            logits, labels, soft, *distill.at(progress), smoothing, distill.objective, distill.weights
+        )
+
+    return loss

@@ -90,7 +90,7 @@ def _cached_logits(settings: params.Params, info: data.Info) -> dict[str, np.nda
     """Each teacher's (samples, classes) logits of test."""
     looks, cached = Looks.cached(settings.views, settings.seed), {}
     for name in settings.members():
-        weights = [paths.weights(each) for each in (name, *settings.fold_teachers(name))]
+        weights = [paths.weights(each) for each in settings.with_fold_teachers(name)]
         origin = logits.Origin.of(weights, info, looks, settings.logits)
         rows = logits.open_cache(paths.logits(name), "test", origin)[0]
         cached[name] = topk.decode(rows, len(info.classes)).astype(np.float64)

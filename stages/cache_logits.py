@@ -12,8 +12,9 @@ def main(name: str) -> None:
     record = tracking.Record("cache_logits", name)
     settings = params.load()
     device = compute.device(settings.compute)
-    info, names = data.open_info(paths.PREPARED), [name, *settings.fold_teachers(name)]
-    teacher, *out_of_fold = [models.load(paths.weights(each)) for each in names]
+    info = data.open_info(paths.PREPARED)
+    weights = [paths.weights(each) for each in settings.with_fold_teachers(name)]
+    teacher, *out_of_fold = [models.load(path) for path in weights]
     looks = Looks.cached(settings.views, settings.seed)
     folder, scores = paths.logits(name), {}
     for split, seen in (("train", looks), ("val", None), ("test", None)):
@@ -30,7 +31,7 @@ def main(name: str) -> None:
             scored = metrics.scores(rows, images.labels[some])
             scored["entropy"] = metrics.entropy(metrics.log_softmax(rows))
             scores |= {f"{split}_{metric}": value for metric, value in scored.items()}
-    logits.seal(folder, logits.Origin.of([paths.weights(each) for each in names], info, looks, settings.logits))
+    logits.seal(folder, logits.Origin.of(weights, info, looks, settings.logits))
     print(f"{name}: val accuracy {100 * scores['val_accuracy']:.2f} %, looks {looks.count}")
     tracking.log(
         record,

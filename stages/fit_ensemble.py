@@ -85,8 +85,8 @@ def _caches(settings: Params, info: Info) -> tuple[dict[str, np.ndarray], dict[s
     looks, train = Looks.cached(settings.views, settings.seed), data.open_split(paths.PREPARED, "train")
     cached, of_val, device = {}, {}, compute.device(settings.compute)
     for name in settings.members():
-        folder, names = paths.logits(name), [name, *settings.fold_teachers(name)]
-        weights = [paths.weights(each) for each in names]
+        folder = paths.logits(name)
+        weights = [paths.weights(each) for each in settings.with_fold_teachers(name)]
         origin = logits.Origin.of(weights, info, looks, settings.logits)
         cached[name] = logits.open_cache(folder, "train", origin)
         teachers = [models.load(path) for path in weights[1:] or weights]

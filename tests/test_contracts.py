@@ -30,7 +30,7 @@ READS = {  # what a method of Params reads
     "models": {"teachers", "student.seeds", "distill.sources"},
     "control": {"student", "baseline"},
     "sources": {"distill.sources"},
-    "fold_teachers": {"distill.cross_fit"},
+    "with_fold_teachers": {"distill.cross_fit"},
     "trained_teachers": {"teachers", "distill.cross_fit"},
     "student_arms": {"student.seeds", "distill.sources"},
     "model_dump": {"params.yaml"},
