@@ -20,7 +20,7 @@ $(READY): requirements.txt
 repro: $(READY)  ## run what has changed, from images to the comparison; PROFILE=profiles/full.yaml applies a profile first
 	@python -m stages.wiring $(if $(PROFILE),--profile $(PROFILE))
 	dvc repro
-	@echo && cat reports/benchmark.md && echo "Compare runs: make ui"
+	@echo && cat reports/benchmark.md reports/decision.md && echo "Compare runs: make ui"
 
 test: $(READY)  ## run every test, the whole pipeline on embedded data among them
 	python -m pytest

@@ -24,7 +24,6 @@ from benchmarks import page
 from pipeline import (
     compute,
     data,
-    ensemble,
     errors,
     export,
     files,
@@ -219,8 +218,9 @@ def _cost(arms: list[Arm], settings: Params) -> pd.DataFrame:
         for arm in arms:
             torch.manual_seed(0)
             export.to_onnx(models.build(settings.student.model_copy(update=arm.student), info), onnx[arm.name])
-        systems, images = {name: ensemble.alone(name) for name in onnx}, val.images[: max(timing.calls)]
-        speed = latency.measure_apart(systems, onnx, images, timing.threads, timing.calls, timing.warmup)
+        systems = {name: latency.OnnxFiles((path,)) for name, path in onnx.items()}
+        wanted = latency.Timing(timing.threads, timing.calls, timing.warmup)
+        speed = latency.measure(systems, val.images[: max(timing.calls)], wanted)
         sizes = {name: f"{path.stat().st_size / 1e6:.2f} MB" for name, path in onnx.items()}
     return pd.DataFrame([{"size": sizes[arm.name], "p50 ms": f"{speed[arm.name]['p50_ms']:.3f}"} for arm in arms])
 

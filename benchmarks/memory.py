@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import setting
-from pipeline import caching
+from pipeline import caching, machine
 from pipeline.data import Split
 from pipeline.files import open_array
 from pipeline.views import Looks
@@ -27,18 +27,7 @@ def main(work: str, folder: Path, rounds: int) -> None:
         caching.cache(folder / "cached.npy", [member], train, looks, top_k=None, device=device, name="teacher")
     if work == "distill":
         student.train(train, epochs=rounds, taught_by=setting.taught(open_array(folder / "targets.npy"), settings))
-    print(peak_megabytes())
-
-
-def peak_megabytes() -> float:
-    """Of this process since it started, its mapped files included."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+    print(machine.peak_bytes() / 2**20)
 
 
 if __name__ == "__main__":

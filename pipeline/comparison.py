@@ -18,7 +18,7 @@ MEAN_TEACHER = "mean_teacher"  # the average of the single teachers' accuracies,
 class Method:
     """One row before it is measured against the others.
 
-    kind: "teacher", "ensemble" or "student". system: what is deployed; a single model is an ensemble of one.
+    kind: "teacher", "ensemble", "student" or "int8". system: what is deployed; a single model is an ensemble of one.
     log_probs: (seeds, samples, classes) on test; teachers and ensembles have one seed. shipped: which of them ships.
     """
 
@@ -42,9 +42,7 @@ def best_seed(models: list[str], scores: dict[str, dict[str, float]]) -> str:
 def table(
     methods: list[Method],
     labels: np.ndarray,
-    parameters: dict[str, int],
-    size_bytes: dict[str, int],
-    speed: dict[str, dict[str, float]],
+    costs: dict[str, dict[str, float]],
     *,
     teacher: str,
     ensemble: str,
@@ -58,11 +56,10 @@ def table(
     test between what ships, after Holm's correction over all gains of the table.
 
     Args:
-        parameters, size_bytes: per model. speed: per method, from pipeline.latency.measure.
+        costs: columns of each method, `size_bytes` and `p50_ms` among them.
         teacher, ensemble: the rows that gains, and compression and speed-up, refer to.
     """
     references = {"gain_over_teacher": teacher, "gain_over_alone": CONTROL}
-    sizes = {m.name: sum(size_bytes[member] for member in m.system.members) for m in methods}
     hits = _hits(methods, labels)
     means = _resampled(hits, resamples, seed)
     rows = []
@@ -75,11 +72,9 @@ def table(
             "seeds": len(scores),
             **scores.mean().to_dict(),
             "accuracy_std": scores["accuracy"].std(),
-            "parameters": sum(parameters[member] for member in method.system.members),
-            "size_bytes": sizes[name],
-            "compression": sizes[ensemble] / sizes[name],
-            **speed[name],
-            "speed_up": speed[ensemble]["p50_ms"] / speed[name]["p50_ms"],
+            **costs[name],
+            "compression": costs[ensemble]["size_bytes"] / costs[name]["size_bytes"],
+            "speed_up": costs[ensemble]["p50_ms"] / costs[name]["p50_ms"],
         }
         row["accuracy_low"], row["accuracy_high"] = statistics.interval(means[name])
         for column, other in references.items():

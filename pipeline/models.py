@@ -61,6 +61,17 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def multiply_adds(model: Classifier) -> int:
+    """Of convolutions and matrix products for one image."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    info = model.info
+    image = torch.zeros(1, info.image_size, info.image_size, len(info.mean), dtype=torch.uint8)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval().cpu()(image)
+    return counter.get_total_flops() // 2
+
+
 def save(model: Classifier, path: Path) -> None:
     """Weights as safetensors, with what it takes to rebuild the model as the file's metadata."""
     spec = {

@@ -185,6 +185,23 @@ class Benchmark(Block):
         return self
 
 
+class Constraints(Block):
+    """What the model that ships must keep; None: whatever it is. accuracy: at least, on val; the others: at most."""
+
+    p95_ms: Positive | None
+    size_mb: Positive | None
+    memory_mb: Positive | None
+    accuracy: Probability | None
+
+
+class Deploy(Block):
+    """tolerance: how far below the best that keeps the constraints a faster one may be, as a fraction."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    constraints: Constraints
+    tolerance: Probability
+
+
 class Tracking(Block):
     experiment: Annotated[str, Field(min_length=1, max_length=200)]
     strict: bool
@@ -202,6 +219,7 @@ class Params(Block):
     baseline: Baseline
     distill: Distill
     benchmark: Benchmark
+    deploy: Deploy
     tracking: Tracking
 
     @model_validator(mode="after")

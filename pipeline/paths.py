@@ -9,8 +9,14 @@ DVC_LOCK = Path("dvc.lock")
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 TARGETS = Path("data/targets")
+DEPLOYED = Path("models/deployed.onnx")
+ENSEMBLE_ONNX = Path("models/ensemble.onnx")
 ENSEMBLES = Path("models/ensembles.json")
 ENSEMBLE_METRICS = Path("metrics/ensemble.json")
+CHOSEN = Path("metrics/deployed.json")
+DECISION = Path("reports/decision.md")
+LATENCY = Path("metrics/latency.json")
+TORCH_LATENCY = Path("metrics/torch_latency.json")
 MEMBER_LATENCY = Path("metrics/member_latency.json")
 SUBSETS = Path("reports/subsets.csv")
 SUBSETS_PICTURE = Path("reports/subsets.png")
@@ -35,6 +41,10 @@ def onnx(model: str) -> Path:
     return Path(f"models/{model}.onnx")
 
 
+def int8(model: str) -> Path:
+    return Path(f"models/{model}.int8.onnx")
+
+
 def curve(model: str) -> Path:
     return Path(f"reports/curves/{model}.csv")
 
@@ -43,7 +53,7 @@ def model_metrics(model: str) -> Path:
     return Path(f"metrics/models/{model}.json")
 
 
-def parity_metrics(model: str) -> Path:
+def export_metrics(model: str) -> Path:
     return Path(f"metrics/export/{model}.json")
 
 
@@ -74,5 +84,17 @@ def records(trained: Iterable[str], members: Iterable[str], arms: dict[str, list
         "export": [*members, *students],
     }
     matrix = [record(stage, item) for stage, items in stages.items() for item in items]
-    single = [record(stage) for stage in ("time_members", "fit_ensemble", "score_students", "benchmark")]
+    single = [
+        record(stage)
+        for stage in (
+            "time_members",
+            "fit_ensemble",
+            "score_students",
+            "export_ensemble",
+            "time_models",
+            "time_torch",
+            "choose",
+            "benchmark",
+        )
+    ]
     return [record("prepare"), *matrix, *single]

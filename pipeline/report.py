@@ -9,14 +9,16 @@ import pandas as pd
 
 from pipeline import files
 from pipeline.comparison import CONTROL, MEAN_TEACHER
+from pipeline.lineup import INT8
 from pipeline.selection import Selection
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-COLOURS = {"teacher": "#7f7f7f", "ensemble": "#1f77b4", "student": "#d62728"}
-MARKERS = {"teacher": "s", "ensemble": "D", "student": "o"}
+COLOURS = {"teacher": "#7f7f7f", "ensemble": "#1f77b4", "student": "#d62728", "int8": "#ff7f0e"}
+MARKERS = {"teacher": "s", "ensemble": "D", "student": "o", "int8": "v"}
 SIGNIFICANT = 0.05
+UNSTEADY = 0.1  # by which part the p50 of two rounds may differ
 SMALLEST_BIN = 0.005  # of all samples
 TITLES = {
     "simple": "simple average",
@@ -32,21 +34,48 @@ TITLES = {
 }
 
 
+STUDENTS = ("baseline", "single", "ensemble")
+
+
 def title(kind: str, method: str) -> str:
     if kind == "teacher":
         return f"teacher {method}"
+    if kind == "int8":
+        base = method.removesuffix(INT8)
+        student = base in STUDENTS or base.startswith("from_")
+        return f"{title('student' if student else 'teacher', base)}, INT8"
     return TITLES.get(method) or f"student from {method.removeprefix('from_')}"
 
 
-def markdown(rows: pd.DataFrame, pairs: pd.DataFrame, by_seed: dict[str, dict[str, float]], samples: int) -> str:
-    """Two tables, what each method is worth and what it costs, aligned so that they read as plain text too.
+def markdown(
+    rows: pd.DataFrame,
+    pairs: pd.DataFrame,
+    by_seed: dict[str, dict[str, float]],
+    samples: int,
+    machine: dict[str, str],
+) -> str:
+    """Three tables: the comparison in short, what each method is worth, and what it costs to run.
 
     Args:
-        rows, pairs, by_seed: table, pairs and over_seeds of pipeline.comparison.
+        rows, pairs, by_seed: table, pairs and over_seeds of pipeline.comparison. machine: of pipeline.machine.
     """
+    names = [title(row["kind"], row["method"]) for _, row in rows.iterrows()]
+    short = pd.DataFrame(
+        {
+            "method": names,
+            "accuracy %": [f"{100 * value:.2f}" for value in rows["accuracy"]],
+            "over best teacher": [f"{100 * value:+.2f}" for value in rows["gain_over_teacher"]],
+            "one image": [f"{value:.3f} ms" for value in rows["p50_ms"]],
+            "faster": [f"{value:.1f} x" for value in rows["speed_up"]],
+            "memory": [f"{value / 1e6:.1f} MB" for value in rows["memory_bytes"]],
+            "file": [f"{value / 1e6:.2f} MB" for value in rows["size_bytes"]],
+            "smaller": [f"{value:.1f} x" for value in rows["compression"]],
+            "training": [_training(row) for _, row in rows.iterrows()],
+        }
+    )
     worth = pd.DataFrame(
         {
-            "method": [title(row["kind"], row["method"]) for _, row in rows.iterrows()],
+            "method": names,
             "accuracy % [95 %]": [_interval(row, "accuracy", sign="") for _, row in rows.iterrows()],
             "± seeds": ["" if np.isnan(value) else f"{100 * value:.2f}" for value in rows["accuracy_std"]],
             "over best teacher": [_gain(row, "gain_over_teacher") for _, row in rows.iterrows()],
@@ -57,26 +86,59 @@ def markdown(rows: pd.DataFrame, pairs: pd.DataFrame, by_seed: dict[str, dict[st
     )
     cost = pd.DataFrame(
         {
-            "method": worth["method"],
+            "method": names,
             "parameters": [f"{value / 1e6:.2f} M" for value in rows["parameters"]],
-            "size": [f"{value / 1e6:.2f} MB" for value in rows["size_bytes"]],
-            "smaller": [f"{value:.1f} x" for value in rows["compression"]],
-            "p50 ms": [f"{value:.3f}" for value in rows["p50_ms"]],
-            "p95 ms": [f"{value:.3f}" for value in rows["p95_ms"]],
+            "multiply-adds": [f"{value / 1e6:.1f} M" for value in rows["multiply_adds"]],
+            "p50, p95, p99 ms": [_milliseconds(row) for _, row in rows.iterrows()],
+            "all cores": [f"{value:.3f}" for value in rows["p50_ms_all_cores"]],
+            "torch": ["" if np.isnan(value) else f"{value:.3f}" for value in rows["p50_ms_torch"]],
             "images/s": [f"{value:,.0f}" for value in rows["images_per_second"]],
-            "faster": [f"{value:.1f} x" for value in rows["speed_up"]],
+            "all cores, images/s": [f"{value:,.0f}" for value in rows["images_per_second_all_cores"]],
+            "load": [f"{value:.0f} ms" for value in rows["load_ms"]],
+            "two rounds": [_unrest(value) for value in rows["spread"]],
         }
     )
-    tables = [frame.to_markdown(index=False, disable_numparse=True) for frame in (worth, cost)]
+    tables = [frame.to_markdown(index=False, disable_numparse=True) for frame in (short, worth, cost)]
     seeds = int(rows["seeds"].max())
     return (
+        f"{tables[0]}\n\n"
+        f"Test accuracy; faster and smaller than the ensemble that teaches; memory beyond the bare runtime; training: "
+        f"wall time and images seen, with the teachers that teach and their looking.\n\n"
         f"Accuracy on {samples:,} test images; students: mean over {seeds} seeds and its spread. "
         f"Brackets: 95 % bootstrap intervals over test images, paired for gains. *: McNemar's exact test between the "
-        f"models that ship, p < {SIGNIFICANT} after Holm's correction over all gains here.\n\n{tables[0]}\n\n"
+        f"models that ship, p < {SIGNIFICANT} after Holm's correction over all gains here.\n\n{tables[1]}\n\n"
         f"{_over_mean_teacher(pairs)}{_over_alone(by_seed, seeds)}\n\n"
-        f"One image at a time in ONNX Runtime on the CPU (p50, p95), throughput at the largest batch; "
-        f"smaller and faster: against the ensemble that teaches.\n\n{tables[1]}\n"
+        f"One image at a time in ONNX Runtime on one thread and on all cores, and in eager torch; throughput at the "
+        f"largest batch; two rounds: by how much their p50 differ.\n\n{tables[2]}\n\n"
+        f"Measured on {', '.join(f'{key} {value}' for key, value in machine.items())}.\n"
     )
+
+
+def _training(row: pd.Series) -> str:
+    return f"{row['train_seconds'] / 60:.1f} min, {row['train_images'] / 1e6:.2f} M"
+
+
+def _milliseconds(row: pd.Series) -> str:
+    return ", ".join(f"{row[key]:.3f}" for key in ("p50_ms", "p95_ms", "p99_ms"))
+
+
+def _unrest(spread: float) -> str:
+    return f"{100 * spread:.0f} %" + (", too unsteady to compare" if spread > UNSTEADY else "")
+
+
+def decision(rows: pd.DataFrame, kinds: dict[str, str]) -> str:
+    """Every candidate with what it was judged by, and why it ships or not. rows: `name`, the figures, `verdict`."""
+    shown = pd.DataFrame(
+        {
+            "candidate": [title(kinds[name], name) for name in rows["name"]],
+            "accuracy on val %": [f"{100 * value:.2f}" for value in rows["accuracy"]],
+            "p95 ms": [f"{value:.3f}" for value in rows["p95_ms"]],
+            "file MB": [f"{value:.2f}" for value in rows["size_mb"]],
+            "memory MB": [f"{value:.1f}" for value in rows["memory_mb"]],
+            "": rows["verdict"],
+        }
+    )
+    return shown.to_markdown(index=False, disable_numparse=True) + "\n"
 
 
 def verdict(found: Selection) -> str:

@@ -16,10 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
-from pipeline import files
+from pipeline import decoding, files
 from pipeline.data import UNLABELLED
 from pipeline.errors import PipelineError
 from pipeline.params import Data
@@ -54,7 +54,7 @@ def _with_unlabelled(source: Source, folder: Path) -> Source:
     if not folder.is_dir():
         raise PipelineError(f"`data.unlabelled` is {folder}, which is no folder; an empty one adds nothing.")
     size, channels = source.images.shape[2:]
-    added = _decode_all(_image_paths(folder, "**/*"), size, "L" if channels == 1 else "RGB")
+    added = _decode_all(decoding.image_files(folder), size, "L" if channels == 1 else "RGB")
     return Source(
         images=np.concatenate([source.images, added]) if len(added) else source.images,
         labels=np.concatenate([source.labels, np.full(len(added), UNLABELLED)]),
@@ -198,7 +198,6 @@ def _digits() -> Source:
 
 
 SPLITS = ("train", "val", "test")
-IMAGE_SUFFIXES = {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
 
 
 def _image_folder(folder: Path, size: int) -> Source:
@@ -209,7 +208,11 @@ def _image_folder(folder: Path, size: int) -> Source:
     if splits and "train" not in splits:
         raise PipelineError(f"{folder} has a folder `{splits[0]}` but no folder `train`.")
     roots = [(folder / name, "" if name == "train" else name) for name in splits] or [(folder, "")]
-    found = [(path, path.relative_to(root).parts[0], fixed) for root, fixed in roots for path in _image_paths(root)]
+    found = [
+        (path, path.relative_to(root).parts[0], fixed)
+        for root, fixed in roots
+        for path in decoding.image_files(root, "*/**/*")
+    ]
     classes = sorted({name for _, name, fixed in found if fixed == ""})
     if not classes:
         raise PipelineError(f"{roots[0][0]} has no images; it should hold one folder per class with images inside.")
@@ -223,25 +226,9 @@ def _image_folder(folder: Path, size: int) -> Source:
     return Source(images, labels, classes, np.array([fixed for _, _, fixed in found]))
 
 
-def _image_paths(root: Path, pattern: str = "*/**/*") -> list[Path]:
-    found = (path for path in root.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts))
-
-
 def _decode_all(paths: list[Path], size: int, mode: str) -> np.ndarray:
     """(images, size, size, channels) uint8; mode: Pillow's "L" or "RGB"."""
     images = np.empty((len(paths), size, size, len(mode)), np.uint8)
     for image, path in zip(images, tqdm(paths, "reading images", disable=None, leave=False), strict=True):
-        image[:] = _decode(path, size, mode).reshape(image.shape)
+        image[:] = decoding.decode(path, size, mode)
     return images
-
-
-def _decode(path: Path, size: int, mode: str) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16"):  # which `convert` would clip at 255
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return np.asarray(ImageOps.fit(upright.convert(mode), (size, size)))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise PipelineError(f"{path} can't be read as an image ({error}); mend it or take it out.") from None

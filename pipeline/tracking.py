@@ -73,7 +73,7 @@ def log(
     record.artifacts = [str(artifact) for artifact in artifacts or []]
     files.write_json(path, asdict(record))
     try:
-        send(record, f"{tracking.experiment}-stages", _client())
+        send(record, f"{tracking.experiment}-stages", connect())
     except Exception as error:  # whatever goes wrong in a tracking server must not cost a result
         reason = f"{record.name} could not be logged to MLflow: {_first_line(error)}"
         if tracking.strict:
@@ -90,8 +90,8 @@ def log_summary(
     metrics: dict[str, float],
     artifacts: list[Path],
     description: str,
-) -> None:
-    """Send every stage's record that has not arrived yet, then the summary run with links to their runs.
+) -> str:
+    """Send every stage's record that has not arrived yet, then the summary run with links to their runs; its id.
 
     Raises:
         PipelineError: MLflow can't be reached; there is nothing else that this could do.
@@ -100,11 +100,11 @@ def log_summary(
     record.ended, record.params = _now(), flatten(params)
     record.metrics, record.artifacts = metrics, [str(path) for path in artifacts]
     try:
-        client = _client()
+        client = connect()
         runs = {stage.name: send(stage, f"{tracking.experiment}-stages", client) for stage in stages}
         links = {f"stage.{name}": run for name, run in runs.items()}
         record.tags = {**_lineage(), **links, "mlflow.note.content": description}
-        send(record, tracking.experiment, client)
+        return send(record, tracking.experiment, client)
     except Exception as error:
         raise PipelineError(
             f"The summary could not be logged to MLflow: {_first_line(error)}. "
@@ -159,7 +159,7 @@ def past(tracking: Tracking, stage: str) -> list[tuple[dict[str, str], dict[str,
         PipelineError: MLflow can't be reached.
     """
     try:
-        client = _client()
+        client = connect()
         experiment = client.get_experiment_by_name(f"{tracking.experiment}-stages")
         chosen, token, runs = f"tags.stage = '{stage}' and attributes.status = 'FINISHED'", "", []
         while experiment and token is not None:
@@ -193,10 +193,12 @@ def uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_project_root() / 'mlflow.db'}"
 
 
-def _client() -> "MlflowClient":
+def connect() -> "MlflowClient":
+    """A client of the store that `uri` names, one that gives up on a dead server after seconds and not minutes."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a dead server blocks for minutes otherwise
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import logging
 
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -1,25 +1,31 @@
-"""Read the test split, once, and put every method beside every other: accuracy, calibration, size, latency."""
+"""Read the test split, once, and put every method beside every other: accuracy, calibration, and what each costs."""
 
 import numpy as np
 import pandas as pd
 
 from pipeline import (
     comparison,
+    compute,
+    costs,
     data,
-    ensemble,
     errors,
+    export,
     files,
     latency,
+    lineup,
     logits,
     metrics,
+    models,
     params,
     paths,
     report,
     topk,
     tracking,
+    training,
 )
 from pipeline.comparison import Method
-from pipeline.ensemble import Ensemble
+from pipeline.lineup import Entry
+from pipeline.params import Params
 from pipeline.randomness import derive
 from pipeline.views import Looks
 
@@ -28,65 +34,50 @@ def main() -> None:
     record = tracking.Record("benchmark")
     settings = params.load()
     info, test = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "test")
-    fitted = files.read_json(paths.ENSEMBLES)
-    chosen, best = fitted["chosen"], fitted["best"]
+    fitted, measured = files.read_json(paths.ENSEMBLES), files.read_json(paths.LATENCY)
     trained = {name: files.read_json(paths.model_metrics(name)) for name in settings.models()}
-    shipped = {arm: comparison.best_seed(names, trained) for arm, names in settings.student_arms().items()}
-
+    entries = lineup.entries(list(settings.members()), settings.student_arms(), fitted, trained)
     of_members = _cached_logits(settings, info)
-    methods = [
-        Method(name, "teacher", ensemble.alone(name), metrics.log_softmax(member)[None])
-        for name, member in of_members.items()
-    ]
-    for way, values in fitted["methods"].items():
-        system = Ensemble(**values)
-        answers = system.log_probs(np.stack([of_members[name] for name in system.members]))
-        methods.append(Method(way, "ensemble", system, answers[None]))
-    for arm, names in settings.student_arms().items():
-        of_seeds = metrics.log_softmax(np.stack([latency.onnx_logits(paths.onnx(name), test.images) for name in names]))
-        methods.append(Method(arm, "student", ensemble.alone(shipped[arm]), of_seeds, names.index(shipped[arm])))
 
-    onnx = {member: paths.onnx(member) for method in methods for member in method.system.members}
-    print(f"timing {len(methods)} methods in a process of their own", flush=True)
-    timing, systems = settings.benchmark, {method.name: method.system for method in methods}
-    images = test.images[: max(timing.calls)]
-    speed = latency.measure_apart(systems, onnx, images, timing.threads, timing.calls, timing.warmup)
+    methods = [_method(entry, of_members, test.images) for entry in entries]
+    made = costs.of_entries(entries, fitted, *_spent(settings))
+    spent = {entry.name: measured["methods"][entry.name] | made[entry.name] for entry in entries}
+    for name, row in files.read_json(paths.TORCH_LATENCY).items():
+        spent[name] |= {"p50_ms_torch": row["p50_ms"]}
+    sizes = {name: files.read_json(paths.export_metrics(name))["model"] for name in settings.models()}
+    for entry in entries:
+        for key in ("parameters", "multiply_adds"):
+            spent[entry.name][key] = sum(sizes[model][key] for model in entry.system.members)
+    chosen, best = fitted["chosen"], fitted["best"]
     resamples, seed = settings.benchmark.bootstrap, derive(settings.seed, "bootstrap")
-    rows = comparison.table(
-        methods,
-        test.labels,
-        parameters={name: scores["parameters"] for name, scores in trained.items()},
-        size_bytes={name: path.stat().st_size for name, path in onnx.items()},
-        speed=speed,
-        teacher=best,
-        ensemble=chosen,
-        resamples=resamples,
-        seed=seed,
-    )
+    rows = comparison.table(methods, test.labels, spent, teacher=best, ensemble=chosen, resamples=resamples, seed=seed)
     pairs = comparison.pairs(methods, test.labels, resamples, seed)
     by_seed = comparison.over_seeds(methods, test.labels)
+    agreement = _agreement(settings, entries, methods, test.images, chosen)
+
     drawn = [m for m in methods if m.kind != "ensemble" or m.name in ("simple", chosen)]
-    _write(rows, pairs, by_seed, drawn, info.classes, test.labels)
-    files.write_json(paths.SUMMARY, {"best_single": best, "chosen_ensemble": chosen, "shipped": shipped,
-                                     "test": comparison.headline(rows), "over_alone_by_seed": by_seed})  # fmt: skip
+    text = report.markdown(rows, pairs, by_seed, len(test), measured["machine"])
+    _write(rows, pairs, text, drawn, info.classes, test.labels)
+    shipped = {entry.name: entry.system.members[0] for entry in entries if entry.kind == "student"}
+    files.write_json(
+        paths.SUMMARY,
+        {"best_single": best, "chosen_ensemble": chosen, "shipped": shipped, "test": comparison.headline(rows),
+         "over_alone_by_seed": by_seed, "torch_and_onnx_agree": agreement},
+    )  # fmt: skip
     tracking.log(
         record,
         paths.record("benchmark"),
         settings.tracking,
         params={"benchmark": settings.benchmark, "best_single": best, "chosen": chosen, "shipped": shipped},
-        metrics=tracking.by_metric("test", comparison.headline(rows)) | tracking.by_metric("test_over_alone", by_seed),
-        artifacts=[
-            paths.BENCHMARK_CSV,
-            paths.BENCHMARK_MARKDOWN,
-            paths.PAIRS,
-            paths.TRADE_OFF,
-            paths.RELIABILITY,
-            paths.CONFUSION,
-        ],
-    )
+        metrics=tracking.by_metric("test", comparison.headline(rows))
+        | tracking.by_metric("test_over_alone", by_seed)
+        | {f"torch_and_onnx_agree/{name}": share for name, share in agreement.items()},
+        artifacts=[paths.BENCHMARK_CSV, paths.BENCHMARK_MARKDOWN, paths.PAIRS, paths.TRADE_OFF, paths.RELIABILITY,
+                   paths.CONFUSION],
+    )  # fmt: skip
 
 
-def _cached_logits(settings: params.Params, info: data.Info) -> dict[str, np.ndarray]:
+def _cached_logits(settings: Params, info: data.Info) -> dict[str, np.ndarray]:
     """Each teacher's (samples, classes) logits of test."""
     looks, cached = Looks.cached(settings.views, settings.seed), {}
     for name in settings.members():
@@ -97,25 +88,71 @@ def _cached_logits(settings: params.Params, info: data.Info) -> dict[str, np.nda
     return cached
 
 
+def _method(entry: Entry, of_members: dict[str, np.ndarray], images: np.ndarray) -> Method:
+    """The entry with its answers: of teachers from the cache, of what is exported by ONNX Runtime."""
+    if entry.kind == "teacher":
+        answers = of_members[entry.name][None]
+    elif entry.kind == "ensemble":
+        answers = entry.system.log_probs(np.stack([of_members[name] for name in entry.models]))[None]
+    else:
+        file = paths.int8 if entry.kind == "int8" else paths.onnx
+        answers = np.stack([latency.onnx_logits(file(name), images) for name in entry.models])
+    shipped = entry.shipped if entry.is_single else 0
+    return Method(entry.name, entry.kind, entry.system, metrics.log_softmax(answers), shipped)
+
+
+def _spent(settings: Params) -> tuple[dict[str, costs.Training], dict[str, costs.Training]]:
+    """What each model's training took, and each teacher's looking at what students are taught on."""
+    arms, trained, cached, samples = settings.student_arms(), {}, {}, files.read_json(paths.DATA_REPORT)
+    looks = settings.views.count * (samples["train_samples"] + samples["unlabelled_samples"])
+    for name in settings.members():
+        trained[name] = costs.of_record(files.read_json(paths.record("train_teacher", name)))
+        folds = [costs.of_record(files.read_json(paths.record("train_teacher", fold)))
+                 for fold in settings.fold_teachers(name)]  # fmt: skip
+        looked = costs.of_looking(files.read_json(paths.record("cache_logits", name)), looks)
+        cached[name] = costs.total([looked, *folds])
+    for arm, names in arms.items():
+        for name in names:
+            alone = arm == comparison.CONTROL
+            stage, item = ("train_baseline", name.removeprefix(f"{arm}-")) if alone else ("distill", name)
+            trained[name] = costs.of_record(files.read_json(paths.record(stage, item)))
+    return trained, cached
+
+
+def _agreement(
+    settings: Params, entries: list[Entry], methods: list[Method], images: np.ndarray, chosen: str
+) -> dict[str, float]:
+    """The share of test images on which torch and the exported file decide alike, of all that may ship."""
+    device, shares = compute.device(settings.compute), {}
+    for entry, method in zip(entries, methods, strict=True):
+        if entry.kind == "teacher":
+            expected, file = method.ships, paths.onnx(entry.name)
+        elif entry.name == chosen:
+            expected, file = method.ships, paths.ENSEMBLE_ONNX
+        elif entry.kind == "student":
+            model = models.load(paths.weights(entry.system.members[0]))
+            expected, file = training.predict(model, images, device, exact=True), paths.onnx(entry.system.members[0])
+        else:
+            continue
+        found = export.agreement(expected, latency.onnx_logits(file, images))
+        shares[entry.name] = 1 - found["changed_decisions"] / found["images"]
+    return shares
+
+
 def _write(
-    rows: pd.DataFrame,
-    pairs: pd.DataFrame,
-    by_seed: dict[str, dict[str, float]],
-    drawn: list[Method],
-    classes: list[str],
-    labels: np.ndarray,
+    rows: pd.DataFrame, pairs: pd.DataFrame, text: str, drawn: list[Method], classes: list[str], labels: np.ndarray
 ) -> None:
     for table, path in ((rows, paths.BENCHMARK_CSV), (pairs, paths.PAIRS)):
         with files.replacing(path) as temporary:
             table.to_csv(temporary, index=False)
-    files.write_text(paths.BENCHMARK_MARKDOWN, report.markdown(rows, pairs, by_seed, len(labels)))
+    files.write_text(paths.BENCHMARK_MARKDOWN, text)
     report.trade_off(rows[rows["method"].isin([method.name for method in drawn])], paths.TRADE_OFF)
-    curves = {m.name: metrics.reliability(m.ships, labels) for m in drawn if m.kind != "teacher"}
+    curves = {m.name: metrics.reliability(m.ships, labels) for m in drawn if m.kind not in ("teacher", "int8")}
     report.reliability({"on test": curves}, paths.RELIABILITY)
-    last = drawn[-1]
-    predicted = last.ships.argmax(axis=1)
+    last = [method for method in drawn if method.kind == "student"][-1]
     heading = f"{report.title(last.kind, last.name)}, the seed that ships"
-    report.confusion(metrics.confusion(predicted, labels, len(classes)), classes, heading, paths.CONFUSION)
+    counts = metrics.confusion(last.ships.argmax(axis=1), labels, len(classes))
+    report.confusion(counts, classes, heading, paths.CONFUSION)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,50 @@
-"""Export one model to ONNX and hold it against torch on the validation images: `python -m stages.export MODEL`."""
+"""Export one model to ONNX and INT8, held against torch on the validation images: `python -m stages.export MODEL`."""
 
 import time
 
-from pipeline import compute, data, errors, export, files, models, params, paths, tracking
+from pipeline import (
+    compute,
+    data,
+    errors,
+    export,
+    files,
+    latency,
+    metrics,
+    models,
+    params,
+    paths,
+    quantisation,
+    tracking,
+    training,
+)
+
+CALIBRATED_ON = 1000  # of the validation images
 
 
 def main(name: str) -> None:
     record = tracking.Record("export", name)
     settings = params.load()
-    compute.device(settings.compute)
-    model = models.load(paths.weights(name))
+    device = compute.device(settings.compute)
+    model, val = models.load(paths.weights(name)), data.open_split(paths.PREPARED, "val")
     began = time.perf_counter()
+    exact = training.predict(model, val.images, device, exact=True)
     export.to_onnx(model, paths.onnx(name))
-    parity = export.parity(model, paths.onnx(name), data.open_split(paths.PREPARED, "val").images)
-    seconds = time.perf_counter() - began
-    files.write_json(paths.parity_metrics(name), parity)
-    print(", ".join(f"{key} {value}" for key, value in parity.items()))
+    quantisation.to_int8(paths.onnx(name), paths.int8(name), val.images[:CALIBRATED_ON])
+    found = {"model": {"parameters": models.parameters(model), "multiply_adds": models.multiply_adds(model)}}
+    for kind, path in (("onnx", paths.onnx(name)), ("int8", paths.int8(name))):
+        logits = latency.onnx_logits(path, val.images)
+        scores = {f"val_{key}": value for key, value in metrics.scores(logits, val.labels).items()}
+        found[kind] = export.agreement(exact, logits) | scores | {"size_bytes": path.stat().st_size}
+    files.write_json(paths.export_metrics(name), found)
+    for kind, row in found.items():
+        print(f"{kind}: " + ", ".join(f"{key} {value:.6g}" for key, value in row.items()))
     tracking.log(
         record,
         paths.record("export", name),
         settings.tracking,
         params={"compute": settings.compute},
-        metrics={**parity, "size_bytes": paths.onnx(name).stat().st_size, "export_seconds": seconds},
-        artifacts=[paths.onnx(name), paths.parity_metrics(name)],
+        metrics={**tracking.by_metric("export", found), "export_seconds": time.perf_counter() - began},
+        artifacts=[paths.onnx(name), paths.int8(name), paths.export_metrics(name)],
     )
 
 

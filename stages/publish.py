@@ -3,14 +3,39 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline import errors, files, params, paths, report, sweeps, tracking
-from pipeline.params import Tracking
+from pipeline import (
+    data,
+    decision,
+    errors,
+    files,
+    latency,
+    params,
+    paths,
+    registry,
+    report,
+    statistics,
+    sweeps,
+    tracking,
+)
+from pipeline.latency import OnnxFiles, Timing
+from pipeline.params import Params, Tracking
+from pipeline.randomness import derive
 
 REPORTS = [
     *(paths.BENCHMARK_CSV, paths.BENCHMARK_MARKDOWN, paths.PAIRS, paths.TRADE_OFF, paths.RELIABILITY, paths.CONFUSION),
     *(paths.SUBSETS, paths.SUBSETS_PICTURE, paths.DIVERSITY, paths.CALIBRATION),
 ]
-REST = [paths.SUMMARY, paths.STUDENTS, paths.ENSEMBLE_METRICS, paths.PARAMS, paths.DVC_YAML, paths.DVC_LOCK]
+REST = [
+    paths.SUMMARY,
+    paths.CHOSEN,
+    paths.DECISION,
+    paths.LATENCY,
+    paths.STUDENTS,
+    paths.ENSEMBLE_METRICS,
+    paths.PARAMS,
+    paths.DVC_YAML,
+    paths.DVC_LOCK,
+]
 
 
 def main() -> None:
@@ -18,7 +43,7 @@ def main() -> None:
     settings = params.load()
     summary, ways = files.read_json(paths.SUMMARY), files.read_json(paths.ENSEMBLE_METRICS)
     with TemporaryDirectory() as folder:
-        tracking.log_summary(
+        run_id = tracking.log_summary(
             record,
             settings.tracking,
             paths.records(settings.trained_teachers(), settings.members(), settings.student_arms()),
@@ -30,6 +55,40 @@ def main() -> None:
             artifacts=[*REPORTS, *REST, *_sweep(settings.tracking, Path(folder))],
             description=paths.BENCHMARK_MARKDOWN.read_text(encoding="utf-8"),
         )
+        with registry.answering():
+            print(_register(settings, run_id, Path(folder)))
+
+
+def _register(settings: Params, run_id: str, folder: Path) -> str:
+    """Register what ships, let it challenge the champion on val, and say how that went."""
+    client, name = tracking.connect(), settings.deploy.name
+    info, val = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "val")
+    lineage = {**files.read_json(paths.CHOSEN), "data": info.sha256["val_images.npy"], "run": run_id}
+    number = registry.register(client, name, paths.DEPLOYED, val.images[:2], run_id, lineage)
+    champion = registry.holder(client, name, registry.CHAMPION)
+    if champion == number:
+        return f"{name} {number} is already the champion"
+    if champion is None:
+        registry.crown(client, name, number)
+        return f"{name} {number} is the first champion"
+    if client.get_model_version(name, champion).tags.get("data") != lineage["data"]:
+        return (f"{name} {number} is challenger; champion {champion} knows other validation images, so they can't be "
+                f"compared; `python -m pipeline.registry rollback {number}` makes it champion")  # fmt: skip
+    rival = registry.download(client, name, champion, folder)
+    files_of = {"challenger": paths.DEPLOYED, "champion": rival}
+    hits = {who: latency.onnx_logits(path, val.images).argmax(axis=1) == val.labels for who, path in files_of.items()}
+    difference = hits["challenger"] * 1.0 - hits["champion"]
+    low, high = statistics.bootstrap_interval(
+        difference, settings.benchmark.bootstrap, derive(settings.seed, "registry")
+    )
+    wanted = Timing(settings.benchmark.threads, {1: settings.benchmark.calls[1]}, settings.benchmark.warmup)
+    took = latency.measure({who: OnnxFiles((path,)) for who, path in files_of.items()}, val.images, wanted)
+    gain = {"value": difference.mean(), "low": low, "high": high}
+    p50 = {who: row["p50_ms"] for who, row in took.items()}
+    takes, why = decision.promotes(gain, p50["challenger"], p50["champion"], settings.deploy.tolerance)
+    if takes:
+        registry.crown(client, name, number)
+    return f"{name} {number} {'is the new champion' if takes else 'stays challenger'} against {champion}: {why}"
 
 
 def _sweep(settings: Tracking, folder: Path) -> list[Path]:

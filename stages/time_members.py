@@ -1,6 +1,7 @@
 """Time every subset of the teachers, one image at a time, so that members can be chosen by what they cost."""
 
 from pipeline import data, ensemble, errors, files, latency, params, paths, subsets, tracking
+from pipeline.latency import OnnxFiles, Timing
 
 CALLS, WARMUP = 50, 5
 
@@ -9,11 +10,13 @@ def main() -> None:
     record = tracking.Record("time_members")
     settings = params.load()
     members = list(settings.members())
-    systems = {subsets.subset_name(names): ensemble.uniform(names) for names in subsets.subsets_of(members)}
+    systems = {
+        subsets.subset_name(names): OnnxFiles(tuple(paths.onnx(name) for name in names), ensemble.uniform(names))
+        for names in subsets.subsets_of(members)
+    }
     print(f"timing {len(systems)} subsets of {len(members)} teachers", flush=True)
-    onnx = {name: paths.onnx(name) for name in members}
     image = data.open_split(paths.PREPARED, "val").images[:1]
-    measured = latency.measure_apart(systems, onnx, image, settings.benchmark.threads, {1: CALLS}, WARMUP)
+    measured = latency.measure(systems, image, Timing(settings.benchmark.threads, {1: CALLS}, WARMUP), apart=False)
     milliseconds = {name: times["p50_ms"] for name, times in measured.items()}
     files.write_json(paths.MEMBER_LATENCY, milliseconds)
     tracking.log(

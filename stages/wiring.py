@@ -20,6 +20,7 @@ from pipeline.params import Params
 
 CODE = ("pipeline", "stages")
 NULL = "tag:yaml.org,2002:null"
+SPENDING = ("train_teacher", "cache_logits", "train_baseline", "distill")  # stages whose time is a training cost
 REPLACED_WHOLE = {"teachers", "kwargs", "calls"}  # a profile's block of that name replaces the old one
 
 
@@ -68,17 +69,27 @@ def gathers(settings: Params | None) -> dict[str, list[str]]:
         return [paths.logits(member) / name for member in members for name in names]
 
     students = [name for name in models if name not in members] if settings else ["*"]
+    every = (paths.weights, paths.onnx, paths.int8, paths.model_metrics)
+    spent = [path for path in records if path.name.startswith(SPENDING)] if settings else records
     of_folds = settings.fold_teachers("${item.name}") if settings else ["${item.name}-fold*"]
     found = {
         "cache_logits": [paths.weights(name) for name in of_folds],
         "time_members": [paths.onnx(name) for name in members],
         "fit_ensemble": [*weights, *cached("manifest.json", "train.npy", "val.npy")],
-        "benchmark": [
-            *weights,
-            *cached("manifest.json", "test.npy"),
-            *[paths.onnx(name) for name in models],
-            *[paths.model_metrics(name) for name in models],
+        "time_models": [file(name) for file in (paths.onnx, paths.int8, paths.model_metrics) for name in models],
+        "time_torch": [file(name) for file in (paths.weights, paths.model_metrics) for name in models],
+        "choose": [
+            file(name)
+            for file in (paths.onnx, paths.int8, paths.model_metrics, paths.export_metrics)
+            for name in models
         ],
+        "benchmark": [
+            *[path for path in weights if path.stem not in models],
+            *cached("manifest.json", "test.npy"),
+            *[file(name) for file in (*every, paths.export_metrics) for name in models],
+            *spent,
+        ],
+        "export_ensemble": [paths.onnx(name) for name in members],
         "score_students": [paths.model_metrics(name) for name in students],
         "publish": records,
     }

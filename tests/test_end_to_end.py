@@ -6,11 +6,14 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from PIL import Image
 
 from tests.conftest import repro, run
 
 MEMBERS = ["resnet-0", "resnet-1", "efficientnet"]
+STUDENTS = ["baseline", "single", "ensemble"]
+MEASURES = ["time_models", "time_torch", "choose", "benchmark", "publish"]
 METHODS = ["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
 
 
@@ -23,8 +26,11 @@ def replace(root: Path, old: str, new: str) -> None:
 
 def test_the_table_has_a_row_for_every_method_and_no_empty_cell(digits):
     rows = pd.read_csv(digits / "reports/benchmark.csv").set_index("method")
-    assert list(rows.index) == [*MEMBERS, "simple", *METHODS, "baseline", "single", "ensemble"]
-    assert rows.drop(columns="accuracy_std").notna().all(axis=None)
+    assert list(rows.index[:-4]) == [*MEMBERS, "simple", *METHODS, *STUDENTS]
+    assert list(rows.index[-3:]) == [f"{name}_int8" for name in STUDENTS]
+    assert rows.index[-4].removesuffix("_int8") in MEMBERS
+    assert rows.drop(columns=["accuracy_std", "p50_ms_torch"]).notna().all(axis=None)
+    assert rows.loc[[*MEMBERS, *STUDENTS], "p50_ms_torch"].notna().all()
     assert (rows["accuracy_low"] <= rows["accuracy"]).all() and (rows["accuracy"] <= rows["accuracy_high"]).all()
     assert (rows["p50_ms"] <= rows["p95_ms"]).all()
 
@@ -36,13 +42,29 @@ def test_teachers_learn_more_than_chance(digits):
 
 def test_the_ensemble_has_the_parameters_and_bytes_of_its_members(digits):
     rows = pd.read_csv(digits / "reports/benchmark.csv").set_index("method")
-    for column in ("parameters", "size_bytes"):
-        assert rows.loc["simple", column] == rows.loc[MEMBERS, column].sum()
+    assert rows.loc["simple", "parameters"] == rows.loc[MEMBERS, "parameters"].sum()
+    assert rows.loc["simple", "size_bytes"] == pytest.approx(rows.loc[MEMBERS, "size_bytes"].sum(), rel=0.2)
+
+
+def test_a_taught_student_costs_its_teachers_too(digits):
+    rows = pd.read_csv(digits / "reports/benchmark.csv").set_index("method")
+    teachers = rows.loc[MEMBERS, "train_images"]
+    assert rows.loc["simple", "train_images"] == teachers.sum()
+    assert rows.loc["single", "train_images"] > rows.loc["baseline", "train_images"] + teachers.min()
 
 
 def test_exported_models_decide_as_torch_does(digits):
     for path in (digits / "metrics/export").glob("*.json"):
-        assert json.loads(path.read_text())["changed_decisions"] == 0, path.name
+        assert json.loads(path.read_text())["onnx"]["changed_decisions"] == 0, path.name
+    assert set(json.loads((digits / "metrics/summary.json").read_text())["torch_and_onnx_agree"].values()) == {1.0}
+
+
+def test_what_ships_is_decided_copied_and_the_first_champion(digits):
+    chosen = json.loads((digits / "metrics/deployed.json").read_text())
+    assert (digits / "models/deployed.onnx").read_bytes() == (digits / chosen["file"]).read_bytes()
+    assert "ships: " in (digits / "reports/decision.md").read_text()
+    listed = run(sys.executable, "-m", "pipeline.registry", cwd=digits)
+    assert "fashion 1" in listed.stdout and "champion" in listed.stdout
 
 
 def test_every_stage_has_one_finished_run_and_the_summary_links_to_it(digits):
@@ -54,7 +76,7 @@ def test_every_stage_has_one_finished_run_and_the_summary_links_to_it(digits):
         ).fetchall()
         links = store.execute("select key from tags where key like 'stage.%'").fetchall()
     stages = [line.split()[0] for line in run("dvc", "stage", "list", cwd=digits).stdout.splitlines()]
-    assert len(stages) == 21
+    assert len(stages) == 25
     assert {key.removeprefix("stage.") for (key,) in links} == set(stages) - {"publish"}
     assert len(names) == len(stages) - 1
 
@@ -72,14 +94,14 @@ def test_nothing_runs_when_nothing_changed(digits):
 def test_a_changed_temperature_runs_distillation_and_what_depends_on_it(digits):
     replace(digits, "temperature: 2.0", "temperature: 4.0")
     students = {"distill@single-0", "distill@ensemble-0", "export@single-0", "export@ensemble-0"}
-    assert set(repro(digits)) == students | {"score_students", "benchmark", "publish"}
+    assert set(repro(digits)) == students | {"score_students", *MEASURES}
 
 
 def test_a_changed_teacher_runs_itself_and_what_depends_on_it(digits):
     replace(digits, "stem_stride: 1, epochs: 2", "stem_stride: 1, epochs: 4")
     own = {"train_teacher@efficientnet", "cache_logits@efficientnet", "export@efficientnet"}
     ran = set(repro(digits))
-    assert ran >= own | {"time_members", "fit_ensemble", "benchmark", "publish"}
+    assert ran >= own | {"time_members", "fit_ensemble", "export_ensemble", *MEASURES}
     assert not {stage for stage in ran if "resnet" in stage or "baseline" in stage or stage == "prepare"}
 
 
@@ -113,7 +135,8 @@ def test_out_of_fold_targets_named_teachers_and_unlabelled_images_go_through_the
         Image.new("L", (16, 16), 6 * number).save(digits / f"data/unlabelled/{number}.png")
     (digits / "profiles/more.yaml").write_text(
         "teachers:\n"
-        "  resnet: {model: test_resnet, kwargs: {channels: [4, 8, 8, 16]}, epochs: 1, batch_size: 64, lr: 0.01}\n"
+        "  resnet: {model: test_resnet, kwargs: {channels: [4, 8, 8, 16]}, stem_stride: 1,"
+        " epochs: 1, batch_size: 64, lr: 0.01}\n"
         "distill: {sources: [ensemble, from_resnet], cross_fit: 2}\n"
     )
     wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/more.yaml", cwd=digits)

@@ -32,7 +32,7 @@ def log(project, name="distill", strict=False) -> Record:
 
 
 def runs(experiment="e-stages"):
-    client = tracking._client()
+    client = tracking.connect()
     return client, client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
 
 

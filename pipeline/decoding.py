@@ -1,0 +1,41 @@
+"""An image file to pixels, the same way for training and for serving."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.errors import PipelineError
+
+SUFFIXES = {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
+LARGEST = 100_000_000  # pixels; more is taken for a file that means to fill the memory
+
+
+def decode(path: Path, size: int, mode: str) -> np.ndarray:
+    """(size, size, channels) uint8: upright, cropped to a square in the middle, resized.
+
+    Args:
+        mode: Pillow's "L" for one channel or "RGB" for three.
+    Raises:
+        PipelineError: no image, cut short, or of more than LARGEST pixels.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > LARGEST:
+                raise PipelineError(
+                    f"{path} has {image.width:,} x {image.height:,} pixels; at most {LARGEST:,} are read."
+                )
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):  # which `convert` would clip at 255
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return np.asarray(ImageOps.fit(upright.convert(mode), (size, size))).reshape(size, size, len(mode))
+    except FileNotFoundError:
+        raise PipelineError(f"{path} does not exist.") from None
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise PipelineError(f"{path} can't be read as an image ({error}); mend it or take it out.") from None
+
+
+def image_files(folder: Path, pattern: str = "**/*") -> list[Path]:
+    """The image files that match, sorted, hidden ones left out."""
+    found = (path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))

@@ -1,0 +1,33 @@
+"""The ensemble that was chosen as one ONNX file, held against its members' cached logits of the validation images."""
+
+import numpy as np
+
+from pipeline import data, errors, export, files, fusion, latency, metrics, params, paths, tracking
+from pipeline.ensemble import Ensemble
+
+
+def main() -> None:
+    record = tracking.Record("export_ensemble")
+    settings = params.load()
+    val, fitted = data.open_split(paths.PREPARED, "val"), files.read_json(paths.ENSEMBLES)
+    system = Ensemble(**fitted["methods"][fitted["chosen"]])
+    members = {name: paths.onnx(name) for name in settings.members()}
+    fusion.fuse(system, members, paths.ENSEMBLE_ONNX)
+    expected = system.log_probs(np.stack([latency.onnx_logits(members[name], val.images) for name in system.members]))
+    logits = latency.onnx_logits(paths.ENSEMBLE_ONNX, val.images)
+    scores = {f"val_{key}": value for key, value in metrics.scores(logits, val.labels).items()}
+    found = export.agreement(expected, logits) | scores | {"size_bytes": paths.ENSEMBLE_ONNX.stat().st_size}
+    files.write_json(paths.export_metrics("ensemble"), {"onnx": found})
+    print(", ".join(f"{key} {value:.6g}" for key, value in found.items()))
+    tracking.log(
+        record,
+        paths.record("export_ensemble"),
+        settings.tracking,
+        params={"chosen": fitted["chosen"]},
+        metrics=tracking.by_metric("export", {"onnx": found}),
+        artifacts=[paths.ENSEMBLE_ONNX, paths.export_metrics("ensemble")],
+    )
+
+
+if __name__ == "__main__":
+    errors.run(main)

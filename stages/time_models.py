@@ -1,0 +1,58 @@
+"""What every row of the table costs to run: latency, throughput, memory, size, each model in a clean process."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pipeline import data, errors, files, fusion, latency, lineup, machine, params, paths, tracking
+from pipeline.latency import OnnxFiles, Timing
+from pipeline.lineup import Entry
+from pipeline.params import Params
+
+
+def main() -> None:
+    record = tracking.Record("time_models")
+    settings = params.load()
+    fitted = files.read_json(paths.ENSEMBLES)
+    trained = {name: files.read_json(paths.model_metrics(name)) for name in settings.models()}
+    rows = lineup.entries(list(settings.members()), settings.student_arms(), fitted, trained)
+    print(f"timing {len(rows)} methods, each in a process of its own", flush=True)
+    with TemporaryDirectory() as folder:
+        onnx = {row.name: _file(row, fitted["chosen"], Path(folder)) for row in rows}
+        found = _measured(settings, onnx)
+        for name, row in found.items():
+            row["size_bytes"] = onnx[name].stat().st_size
+    files.write_json(paths.LATENCY, {"machine": machine.describe(), "methods": found})
+    tracking.log(
+        record,
+        paths.record("time_models"),
+        settings.tracking,
+        params={"benchmark": settings.benchmark, "machine": machine.describe()},
+        metrics=tracking.by_metric("run", found),
+        artifacts=[paths.LATENCY],
+    )
+
+
+def _file(row: Entry, chosen: str, folder: Path) -> Path:
+    """The ONNX file of a row; ensembles that were not chosen are fused for this alone."""
+    if row.kind == "ensemble" and row.name != chosen:
+        fusion.fuse(row.system, {name: paths.onnx(name) for name in row.models}, folder / f"{row.name}.onnx")
+        return folder / f"{row.name}.onnx"
+    if row.kind == "ensemble":
+        return paths.ENSEMBLE_ONNX
+    return (paths.int8 if row.kind == "int8" else paths.onnx)(row.system.members[0])
+
+
+def _measured(settings: Params, onnx: dict[str, Path]) -> dict[str, dict[str, float]]:
+    """Each row's costs with `benchmark.threads`, and how fast it is on all cores."""
+    wanted = settings.benchmark
+    images = data.open_split(paths.PREPARED, "val").images[: max(wanted.calls)]
+    systems = {name: OnnxFiles((path,)) for name, path in onnx.items()}
+    found = latency.measure(systems, images, Timing(wanted.threads, wanted.calls, wanted.warmup))
+    all_cores = Timing(0, wanted.calls, wanted.warmup, rounds=1)
+    for name, row in latency.measure(systems, images, all_cores).items():
+        found[name] |= {"p50_ms_all_cores": row["p50_ms"], "images_per_second_all_cores": row["images_per_second"]}
+    return found
+
+
+if __name__ == "__main__":
+    errors.run(main)

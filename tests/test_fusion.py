@@ -1,0 +1,61 @@
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from pipeline import export, fusion, latency
+from pipeline.data import Info
+from pipeline.ensemble import Ensemble, alone
+from pipeline.metrics import log_softmax
+from pipeline.params import Architecture
+from tests import toys
+
+INFO = Info(["a", "b", "c", "d"], 8, [0.4], [0.2], {})
+MEMBERS = ["x", "y", "z"]
+METHODS = ["simple", "mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("members")
+    widths = ([4, 8, 8, 16], [8, 8, 8, 16], [4, 4, 8, 8])
+    for name, channels in zip(MEMBERS, widths, strict=True):
+        architecture = Architecture(model="test_resnet", kwargs={"channels": channels})
+        export.to_onnx(toys.classifier(seed=len(name), architecture=architecture, info=INFO), folder / f"{name}.onnx")
+    return {name: folder / f"{name}.onnx" for name in MEMBERS}
+
+
+def system(method: str) -> Ensemble:
+    stacked = {}
+    if method == "stacking":
+        random = np.random.default_rng(0)
+        stacked = {"coefficients": random.normal(size=(12, 4)).tolist(), "intercept": random.normal(size=4).tolist()}
+    return Ensemble(method, MEMBERS, [0.5, 0.5, 0.0], [0.05, 1.0, 2.0], 0.7, **stacked)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("batch", [1, 7])
+def test_the_graph_says_what_the_members_and_the_rule_say(members, tmp_path, method, batch):
+    images = toys.images(batch, seed=batch)
+    one = system(method)
+    fusion.fuse(one, members, tmp_path / "ensemble.onnx")
+    expected = one.log_probs(np.stack([latency.onnx_logits(members[name], images) for name in MEMBERS]))
+    found = latency.onnx_logits(tmp_path / "ensemble.onnx", images)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_single_calibrated_model_is_an_ensemble_of_one(members, tmp_path):
+    images = toys.images(5)
+    fusion.fuse(alone("x", temperature=2.0), members, tmp_path / "one.onnx")
+    expected = log_softmax(latency.onnx_logits(members["x"], images) / 2)
+    np.testing.assert_allclose(latency.onnx_logits(tmp_path / "one.onnx", images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_file_keeps_the_class_names_and_the_free_batch(members, tmp_path):
+    fusion.fuse(system("weighted"), members, tmp_path / "ensemble.onnx")
+    model = onnx.load(tmp_path / "ensemble.onnx")
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(properties["classes"]) == INFO.classes
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param

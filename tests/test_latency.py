@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from pipeline import export, fusion, latency, models
+from pipeline.eager import Eager
+from pipeline.ensemble import uniform
+from pipeline.errors import PipelineError
+from pipeline.latency import OnnxFiles, Timing
+from pipeline.params import Architecture, Compute
+from tests import toys
+
+TIMING = Timing(threads=1, calls={1: 40, 8: 4}, warmup=2)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    big = Architecture(model="test_resnet", kwargs={"channels": [64, 128, 256, 512]})
+    for name, model in {"small": toys.classifier(), "big": toys.classifier(architecture=big)}.items():
+        export.to_onnx(model, folder / f"{name}.onnx")
+        models.save(model, folder / f"{name}.safetensors")
+    fusion.fuse(uniform(["small", "big"]), {name: folder / f"{name}.onnx" for name in ("small", "big")},
+                folder / "fused.onnx")  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(files):
+    pair = (files / "small.onnx", files / "big.onnx")
+    alone = Compute(device="cpu", threads=1, compile=False)
+    systems = {"small": OnnxFiles(pair[:1]), "big": OnnxFiles(pair[1:]), "fused": OnnxFiles((files / "fused.onnx",)),
+               "torch": Eager(files / "small.safetensors", alone)}  # fmt: skip
+    return latency.measure(systems, toys.images(8), TIMING)
+
+
+def test_every_system_has_every_figure(found):
+    for row in found.values():
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+        assert row["images_per_second"] > 0 and row["load_ms"] > 0 and row["spread"] >= 0
+
+
+def test_a_model_of_a_hundred_times_the_arithmetic_takes_longer_and_more_memory(found):
+    assert found["big"]["p50_ms"] > found["small"]["p50_ms"]
+    assert found["big"]["memory_bytes"] > found["small"]["memory_bytes"] > 0
+    assert found["fused"]["memory_bytes"] > found["small"]["memory_bytes"]
+
+
+def test_many_systems_can_share_one_process(files):
+    pair = (files / "small.onnx", files / "big.onnx")
+    systems = {"small": OnnxFiles(pair[:1]), "both": OnnxFiles(pair, uniform(["small", "big"]))}
+    found = latency.measure(systems, toys.images(8), Timing(1, {1: 20}, 2), apart=False)
+    assert found["both"]["p50_ms"] > found["small"]["p50_ms"]
+
+
+def test_a_missing_file_is_a_sentence_from_whatever_process(tmp_path):
+    with pytest.raises(PipelineError, match=r"none\.onnx is missing"):
+        latency.measure({"x": OnnxFiles((tmp_path / "none.onnx",))}, np.zeros((8, 8, 8, 1), np.uint8), TIMING)
