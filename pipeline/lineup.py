@@ -1,9 +1,10 @@
 """Who stands in the table: every teacher, ensemble and arm of students, and the INT8 versions of what may ship."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pipeline import ensemble
+from pipeline import ensemble, paths
 from pipeline.comparison import best_seed
 from pipeline.ensemble import Ensemble
 
@@ -31,6 +32,15 @@ class Entry:
     @property
     def is_single(self) -> bool:
         return self.kind != "ensemble"
+
+    @property
+    def file(self) -> Path:
+        """The exported file that ships: of an ensemble, which must be the chosen one, its one graph."""
+        return self.exported(self.system.members[0]) if self.is_single else paths.ENSEMBLE_ONNX
+
+    def exported(self, model: str) -> Path:
+        """The exported file of one of `models`."""
+        return (paths.int8 if self.kind == "int8" else paths.onnx)(model)
 
 
 def entries(

@@ -95,8 +95,7 @@ def _method(entry: Entry, of_members: dict[str, np.ndarray], images: np.ndarray)
     elif entry.kind == "ensemble":
         answers = entry.system.log_probs(np.stack([of_members[name] for name in entry.models]))[None]
     else:
-        file = paths.int8 if entry.kind == "int8" else paths.onnx
-        answers = np.stack([latency.onnx_logits(file(name), images) for name in entry.models])
+        answers = np.stack([latency.onnx_logits(entry.exported(name), images) for name in entry.models])
     shipped = entry.shipped if entry.is_single else 0
     return Method(entry.name, entry.kind, entry.system, metrics.log_softmax(answers), shipped)
 
@@ -125,16 +124,14 @@ def _agreement(
     """The share of test images on which torch and the exported file decide alike, of all that may ship."""
     device, shares = compute.device(settings.compute), {}
     for entry, method in zip(entries, methods, strict=True):
-        if entry.kind == "teacher":
-            expected, file = method.ships, paths.onnx(entry.name)
-        elif entry.name == chosen:
-            expected, file = method.ships, paths.ENSEMBLE_ONNX
+        if entry.kind == "teacher" or entry.name == chosen:
+            expected = method.ships
         elif entry.kind == "student":
             model = models.load(paths.weights(entry.system.members[0]))
-            expected, file = training.predict(model, images, device, exact=True), paths.onnx(entry.system.members[0])
+            expected = training.predict(model, images, device, exact=True)
         else:
             continue
-        found = export.agreement(expected, latency.onnx_logits(file, images))
+        found = export.agreement(expected, latency.onnx_logits(entry.file, images))
         shares[entry.name] = 1 - found["changed_decisions"] / found["images"]
     return shares
 

@@ -1,7 +1,6 @@
 """Which model ships, decided by `deploy` in params.yaml on val, and why every other one was left out."""
 
 import shutil
-from pathlib import Path
 
 import pandas as pd
 
@@ -28,7 +27,7 @@ def main() -> None:
         for name, entry in may_ship.items()
     ]
     chosen, reasons = decision.decide(candidates, settings.deploy)
-    source = _file(may_ship[chosen])
+    source = may_ship[chosen].file
     with files.replacing(paths.DEPLOYED) as temporary:
         shutil.copyfile(source, temporary)
     rows = pd.DataFrame([{**vars(each), "verdict": reasons[each.name]} for each in candidates])
@@ -52,12 +51,6 @@ def _val_accuracy(entry: Entry) -> float:
         return files.read_json(paths.ENSEMBLE_METRICS)["val"][entry.name]["accuracy"]
     scores = files.read_json(paths.export_metrics(entry.system.members[0]))
     return scores["int8" if entry.kind == "int8" else "onnx"]["val_accuracy"]
-
-
-def _file(entry: Entry) -> Path:
-    if entry.kind == "ensemble":
-        return paths.ENSEMBLE_ONNX
-    return (paths.int8 if entry.kind == "int8" else paths.onnx)(entry.system.members[0])
 
 
 if __name__ == "__main__":

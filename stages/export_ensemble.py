@@ -1,4 +1,4 @@
-"""The ensemble that was chosen as one ONNX file, held against its members' cached logits of the validation images."""
+"""The ensemble that was chosen as one ONNX file, held against its members' files on the validation images."""
 
 import numpy as np
 

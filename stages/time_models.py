@@ -37,9 +37,7 @@ def _file(row: Entry, chosen: str, folder: Path) -> Path:
     if row.kind == "ensemble" and row.name != chosen:
         fusion.fuse(row.system, {name: paths.onnx(name) for name in row.models}, folder / f"{row.name}.onnx")
         return folder / f"{row.name}.onnx"
-    if row.kind == "ensemble":
-        return paths.ENSEMBLE_ONNX
-    return (paths.int8 if row.kind == "int8" else paths.onnx)(row.system.members[0])
+    return row.file
 
 
 def _measured(settings: Params, onnx: dict[str, Path]) -> dict[str, dict[str, float]]:
