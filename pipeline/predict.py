@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pipeline import decoding, errors, latency, paths
+from pipeline import decoding, errors, latency, metrics, paths
 from pipeline.errors import PipelineError
 
 BATCH = 64  # images decoded and asked about at once
@@ -33,10 +33,8 @@ class Predictor:
             raise PipelineError(f"{path} was not exported by this pipeline: it names no classes or no image.") from None
 
     def log_probs(self, images: np.ndarray) -> np.ndarray:
-        """(samples, classes) float32. images: (samples, size, size, channels) uint8."""
-        logits = self.session.run(None, {"images": images})[0]
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        """(samples, classes) float64. images: (samples, size, size, channels) uint8."""
+        return metrics.log_softmax(self.session.run(None, {"images": images})[0])
 
     def predict(self, files: list[Path]) -> Iterator[tuple[Path, str, float] | PipelineError]:
         """Each file's class and its probability, or why it could not be read, in order."""

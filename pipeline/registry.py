@@ -85,13 +85,9 @@ def _save(onnx_file: Path, images: np.ndarray, run_id: str, folder: Path) -> Non
 
 
 def holder(client: "MlflowClient", name: str, alias: str) -> str | None:
-    """The version that has the alias, if any."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return str(client.get_model_version_by_alias(name, alias).version)
-    except MlflowException:
-        return None
+    """The version that has the alias, if any. Raises MlflowException: the model is not registered, or no answer."""
+    number = client.get_registered_model(name).aliases.get(alias)
+    return None if number is None else str(number)
 
 
 def download(client: "MlflowClient", name: str, number: str, folder: Path) -> Path:

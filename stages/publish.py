@@ -9,6 +9,7 @@ from pipeline import (
     errors,
     files,
     latency,
+    metrics,
     params,
     paths,
     registry,
@@ -76,7 +77,7 @@ def _register(settings: Params, run_id: str, folder: Path) -> str:
                 f"compared; `python -m pipeline.registry rollback {number}` makes it champion")  # fmt: skip
     rival = registry.download(client, name, champion, folder)
     files_of = {"challenger": paths.DEPLOYED, "champion": rival}
-    hits = {who: latency.onnx_logits(path, val.images).argmax(axis=1) == val.labels for who, path in files_of.items()}
+    hits = {who: metrics.correct(latency.onnx_logits(path, val.images), val.labels) for who, path in files_of.items()}
     difference = hits["challenger"] * 1.0 - hits["champion"]
     low, high = statistics.bootstrap_interval(
         difference, settings.benchmark.bootstrap, derive(settings.seed, "registry")
