@@ -146,6 +146,43 @@ def headline(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
     return {row["method"]: {column: float(row[column]) for column in HEADLINE} for _, row in rows.iterrows()}
 
 
+def summary(rows: pd.DataFrame, *, student: str, teacher: str, ensemble: str) -> dict[str, float]:
+    """What people compare versions by, first and flat: fractions, milliseconds, megabytes.
+
+    Args:
+        rows: of `table`. student, teacher, ensemble: the rows of the student, its best teacher and its ensemble.
+    """
+    by_name = rows.set_index("method")
+    taught = by_name.loc[student]
+    of_student = {f"student_{key}": taught[key] for key in ("accuracy", "accuracy_low", "accuracy_high", "nll", "ece")}
+    gain = {key: taught[key] for key in ("gain_over_alone", "gain_over_alone_low", "gain_over_alone_high")}
+    others = {"alone": CONTROL, "single": teacher, "ensemble": ensemble}
+    numbers = {
+        **of_student,
+        **gain,
+        **{f"{key}_accuracy": by_name.loc[name, "accuracy"] for key, name in others.items()},
+        "student_p50_ms": taught["p50_ms"],
+        "ensemble_p50_ms": by_name.loc[ensemble, "p50_ms"],
+        "faster": taught["speed_up"],
+        "student_size_mb": taught["size_bytes"] / 1e6,
+        "smaller": taught["compression"],
+    }
+    return {name: float(number) for name, number in numbers.items()}
+
+
+def predictions(methods: list[Method], labels: np.ndarray) -> pd.DataFrame:
+    """One row a sample: its `label`, and the class that each method answers; a column a seed where there are several.
+
+    Columns are METHOD, or METHOD-0, METHOD-1, ... in the order of the seeds.
+    """
+    columns = {"label": labels}
+    for method in methods:
+        answers = method.log_probs.argmax(axis=2)
+        names = [f"{method.name}-{k}" for k in range(len(answers))] if len(answers) > 1 else [method.name]
+        columns |= dict(zip(names, answers, strict=True))
+    return pd.DataFrame(columns)
+
+
 def _hits(methods: list[Method], labels: np.ndarray) -> dict[str, np.ndarray]:
     """Each method's (samples,) hits, the mean over its seeds."""
     return {m.name: metrics.correct(m.log_probs, labels).mean(axis=0) for m in methods}

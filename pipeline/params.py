@@ -83,7 +83,7 @@ class Architecture(Block):
     model: Annotated[str, Field(min_length=1)]
     kwargs: dict[str, Any] = {}
     stem_stride: Annotated[int, Field(ge=1, le=4)] | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
 
 
 class Training(Block):

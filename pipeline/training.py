@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from pipeline import files, metrics
+from pipeline import compute, files, metrics
 from pipeline.data import Split
 from pipeline.errors import PipelineError
 from pipeline.models import Classifier
@@ -155,8 +155,10 @@ def predict(model: Classifier, images: np.ndarray, device: torch.device, *, exac
 
 
 def precision(model: Classifier, device: torch.device, exact: bool = False) -> torch.autocast:
-    bf16 = model.architecture.precision == "bf16" and not exact
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+    """The model's own precision, `auto` being bf16 where the device computes in it; fp32 where `exact`."""
+    wanted = model.architecture.precision
+    bf16 = wanted == "bf16" or (wanted == "auto" and compute.computes_in_bf16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16 and not exact)
 
 
 def decayed_groups(model: nn.Module, weight_decay: float) -> list[dict]:

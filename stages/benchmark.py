@@ -58,9 +58,13 @@ def main() -> None:
     drawn = [m for m in methods if m.kind != "ensemble" or m.name in ("simple", chosen)]
     text = report.markdown(rows, pairs, by_seed, len(test), measured["machine"])
     _write(rows, pairs, text, drawn, info.classes, test.labels)
+    with files.replacing(paths.PREDICTIONS) as temporary:
+        comparison.predictions(methods, test.labels).to_csv(temporary, index=False)
     shipped = {entry.name: entry.system.members[0] for entry in entries if entry.kind == "student"}
+    student = list(settings.student_arms())[-1]
+    files.write_json(paths.SUMMARY, comparison.summary(rows, student=student, teacher=best, ensemble=chosen))
     files.write_json(
-        paths.SUMMARY,
+        paths.BENCHMARK,
         {"best_single": best, "chosen_ensemble": chosen, "shipped": shipped, "test": comparison.headline(rows),
          "over_alone_by_seed": by_seed, "torch_and_onnx_agree": agreement},
     )  # fmt: skip

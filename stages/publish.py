@@ -28,6 +28,7 @@ REPORTS = [
 ]
 REST = [
     paths.SUMMARY,
+    paths.BENCHMARK,
     paths.CHOSEN,
     paths.DECISION,
     paths.LATENCY,
@@ -42,15 +43,16 @@ REST = [
 def main() -> None:
     record = tracking.Record("publish")
     settings = params.load()
-    summary, ways = files.read_json(paths.SUMMARY), files.read_json(paths.ENSEMBLE_METRICS)
+    made, ways = files.read_json(paths.BENCHMARK), files.read_json(paths.ENSEMBLE_METRICS)
     with TemporaryDirectory() as folder:
         run_id = tracking.log_summary(
             record,
             settings.tracking,
             paths.records(settings.trained_teachers(), settings.members(), settings.student_arms()),
-            params={**settings.model_dump(), "shipped": summary["shipped"], "best_single": summary["best_single"]},
-            metrics=tracking.by_metric("test", summary["test"])
-            | tracking.by_metric("test_over_alone", summary["over_alone_by_seed"])
+            params={**settings.model_dump(), "shipped": made["shipped"], "best_single": made["best_single"]},
+            metrics=files.read_json(paths.SUMMARY)
+            | tracking.by_metric("test", made["test"])
+            | tracking.by_metric("test_over_alone", made["over_alone_by_seed"])
             | tracking.by_metric("val", ways["val"])
             | tracking.by_metric("val_students", files.read_json(paths.STUDENTS)),
             artifacts=[*REPORTS, *REST, *_sweep(settings.tracking, Path(folder))],

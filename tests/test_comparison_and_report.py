@@ -251,3 +251,20 @@ def test_the_table_reads_what_ships_whatever_its_place_among_the_seeds(rows):
                              resamples=2000, seed=0)  # fmt: skip
     assert np.array_equal(first.ships, second.ships)
     pd.testing.assert_frame_equal(rows, again)
+
+
+def test_the_summary_names_the_students_numbers_and_what_it_is_held_against(rows):
+    found = comparison.summary(rows, student="ensemble", teacher="big", ensemble="simple")
+    accuracies = {name: found[f"{name}_accuracy"] for name in ("student", "alone", "single", "ensemble")}
+    assert accuracies == {"student": 0.75, "alone": 0.375, "single": 0.75, "ensemble": 1.0}
+    assert found["gain_over_alone"] == pytest.approx(0.375)
+    assert found["student_size_mb"] == pytest.approx(250e-6)
+    assert (found["faster"], found["smaller"]) == pytest.approx((2.0**2 / 2.0**5, 5000 / 250))
+
+
+def test_predictions_have_a_column_a_seed_and_give_each_rows_accuracy(rows):
+    table = comparison.predictions(METHODS, LABELS)
+    alone = ["baseline-0", "baseline-1", "ensemble-0", "ensemble-1"]
+    assert list(table) == ["label", "big", "small", "simple", "weighted", *alone]
+    right = table.drop(columns="label").eq(table["label"], axis=0).mean()
+    assert right[["baseline-0", "baseline-1"]].mean() == pytest.approx(column(rows, "accuracy")["baseline"])

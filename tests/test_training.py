@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import metrics, topk, training
+from pipeline import compute, metrics, topk, training
 from pipeline.data import UNLABELLED, Split
 from pipeline.errors import PipelineError
 from pipeline.objectives import kd, label_loss
@@ -178,6 +178,15 @@ def test_exact_predictions_of_a_bf16_model_are_those_in_fp32():
     full = predict(toys.classifier(), TRAIN.images, toys.CPU, exact=True)
     assert np.array_equal(predict(half, TRAIN.images, toys.CPU, exact=True), full)
     assert not np.array_equal(predict(half, TRAIN.images, toys.CPU, exact=False), full)
+
+
+def test_auto_is_one_of_the_two_precisions_as_the_machine_computes():
+    auto, full, half = (
+        predict(toys.classifier(architecture=toys.ARCHITECTURE.model_copy(update={"precision": precision})),
+                TRAIN.images, toys.CPU, exact=False)
+        for precision in ("auto", "fp32", "bf16")
+    )  # fmt: skip
+    assert np.array_equal(auto, half if compute.computes_in_bf16(toys.CPU) else full)
 
 
 TARGETS = np.random.default_rng(0).normal(0, 2, (2, 20, 2)).astype(np.float16)
