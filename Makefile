@@ -1,6 +1,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 PROFILE ?=
+JOBS ?= 2
 READY := $(VENV)/.installed
 SMOKE := .smoke
 export PATH := $(abspath $(VENV))/bin:$(PATH)
@@ -17,9 +18,9 @@ $(READY): requirements.txt
 	pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-repro: $(READY)  ## run what has changed, from images to the comparison; PROFILE=profiles/full.yaml applies a profile first
+repro: $(READY)  ## run what has changed, JOBS=2 stages at a time; PROFILE=profiles/full.yaml applies a profile first
 	@python -m stages.wiring $(if $(PROFILE),--profile $(PROFILE))
-	dvc repro
+	$(if $(filter 1,$(JOBS)),dvc repro,python -m stages.parallel $(JOBS))
 	@echo && cat reports/benchmark.md reports/decision.md && echo "Compare runs: make ui"
 
 test: $(READY)  ## run every test, the whole pipeline on embedded data among them
@@ -38,7 +39,8 @@ smoke: $(READY)  ## the same pipeline on tiny data and models, in a scratch copy
 bench: $(READY)  ## measure the engine against what bounds it, after `make repro`; 26 minutes on two cores
 	python -m benchmarks
 
-ui: $(READY)  ## open the MLflow UI on http://127.0.0.1:5000
+ui: $(READY)  ## open the MLflow UI on http://127.0.0.1:5000; prints the address that compares versions
+	@python -m pipeline.summary
 	mlflow ui --host 127.0.0.1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 wire: $(READY)  ## rewrite dvc.yaml's lists after adding or removing a teacher, a source or a seed

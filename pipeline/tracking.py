@@ -15,36 +15,52 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from pipeline import files
+from pipeline import files, usage
 from pipeline.errors import PipelineError
 from pipeline.params import Block, Tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 CODE = ["pipeline", "stages", "params.yaml", "dvc.yaml", "requirements.txt"]
 METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's limits
 LONGEST_PARAM = 6000  # characters, MLflow's limit
+LONGEST_DIGEST = 36  # characters, MLflow's limit
+SAMPLED_EVERY = 10  # seconds
 
 
 @dataclass
 class Record:
-    """Everything that one execution of a stage logs. Times are milliseconds since 1970, as MLflow has them."""
+    """Everything that one execution of a stage logs. Times are milliseconds since 1970, as MLflow has them.
+
+    curve: a row an epoch, with its `epoch`. usage: rows of pipeline.usage. data: the digest of each split used.
+    """
 
     stage: str
     item: str = ""
+    title: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    started: int = field(default_factory=lambda: _now())
+    started: int = field(default_factory=lambda: now())
     ended: int = 0
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
+    usage: list[dict[str, float]] = field(default_factory=list)
+    data: dict[str, str] = field(default_factory=dict)
     artifacts: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return f"{self.stage}@{self.item}" if self.item else self.stage
+
+
+def begin(stage: str, item: str = "") -> Record:
+    """The record of an execution that starts now, and whose use of the machine is watched from here on."""
+    record = Record(stage, item)
+    usage.watch(record.usage, SAMPLED_EVERY)
+    return record
 
 
 def log(
@@ -65,51 +81,20 @@ def log(
     Raises:
         PipelineError: it could not be sent and `tracking.strict` is set.
     """
-    record.ended = _now()
-    record.tags = _lineage()
+    record.ended = now()
+    record.tags = lineage()
     record.params = flatten(params or {})
     record.metrics = {name: float(value) for name, value in (metrics or {}).items()}
     record.curve = curve or []
     record.artifacts = [str(artifact) for artifact in artifacts or []]
     files.write_json(path, asdict(record))
     try:
-        send(record, f"{tracking.experiment}-stages", connect())
+        send(record, of_stages(tracking), connect())
     except Exception as error:  # whatever goes wrong in a tracking server must not cost a result
-        reason = f"{record.name} could not be logged to MLflow: {_first_line(error)}"
+        reason = f"{record.name} could not be logged to MLflow: {first_line(error)}"
         if tracking.strict:
             raise PipelineError(f"{reason} (`tracking.strict` is true).") from None
         print(f"warning: {reason}; its record is kept in {path}, and `publish` sends it later.", file=sys.stderr)
-
-
-def log_summary(
-    record: Record,
-    tracking: Tracking,
-    records: list[Path],
-    *,
-    params: dict[str, Any],
-    metrics: dict[str, float],
-    artifacts: list[Path],
-    description: str,
-) -> str:
-    """Send every stage's record that has not arrived yet, then the summary run with links to their runs; its id.
-
-    Raises:
-        PipelineError: MLflow can't be reached; there is nothing else that this could do.
-    """
-    stages = [read(path) for path in records]
-    record.ended, record.params = _now(), flatten(params)
-    record.metrics, record.artifacts = metrics, [str(path) for path in artifacts]
-    try:
-        client = connect()
-        runs = {stage.name: send(stage, f"{tracking.experiment}-stages", client) for stage in stages}
-        links = {f"stage.{name}": run for name, run in runs.items()}
-        record.tags = {**_lineage(), **links, "mlflow.note.content": description}
-        return send(record, tracking.experiment, client)
-    except Exception as error:
-        raise PipelineError(
-            f"The summary could not be logged to MLflow: {_first_line(error)}. "
-            "Every result is on disk; `dvc repro publish` tries again."
-        ) from None
 
 
 def read(path: Path) -> Record:
@@ -121,54 +106,56 @@ def read(path: Path) -> Record:
 
 def send(record: Record, experiment: str, client: "MlflowClient") -> str:
     """The id of the run that holds this record; it is created unless it is there already, whole."""
-    from mlflow.entities import Metric, Param, RunTag
-
     with FileLock(_project_root() / ".mlflow.lock"):  # two processes that create one SQLite file break it
-        experiment_id = _experiment_id(client, experiment)
-        for run in client.search_runs([experiment_id], f"tags.record = '{record.id}'"):
+        folder = experiment_id(client, experiment)
+        for run in client.search_runs([folder], f"tags.record = '{record.id}'"):
             if run.info.status == "FINISHED":
                 return run.info.run_id
             client.delete_run(run.info.run_id)  # cut off while it was sent
         tags = {"record": record.id, "stage": record.stage, "item": record.item, **record.tags}
-        run = client.create_run(experiment_id, record.started, tags, record.name)
-    run_id = run.info.run_id
+        run = client.create_run(folder, record.started, tags, record.title or record.name)
+    _fill(record, run.info.run_id, client)
+    client.set_terminated(run.info.run_id, "FINISHED", record.ended)
+    return run.info.run_id
+
+
+def _fill(record: Record, run_id: str, client: "MlflowClient") -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
     metrics = [Metric(name, value, record.ended, 0) for name, value in record.metrics.items()]
     for row in record.curve:
-        step = int(row["epoch"])
-        metrics += [
-            Metric(f"epoch/{name}", value, record.ended, step) for name, value in row.items() if name != "epoch"
-        ]
+        named = {f"epoch/{name}": value for name, value in row.items() if name != "epoch"}
+        metrics += [Metric(name, value, record.ended, int(row["epoch"])) for name, value in named.items()]
+    for step, row in enumerate(record.usage):
+        named = {f"system/{name}": value for name, value in row.items() if name != "time"}
+        metrics += [Metric(name, value, int(row["time"]), step) for name, value in named.items()]
     params = [Param(name, value) for name, value in record.params.items()]
     for start in range(0, len(metrics), METRICS_A_BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_BATCH])
     for start in range(0, len(params), PARAMS_A_BATCH):
         client.log_batch(run_id, params=params[start : start + PARAMS_A_BATCH])
+    if record.data:
+        source = record.params.get("data.source", "")
+        inputs = [
+            DatasetInput(Dataset(f"{source} {split}", digest[:LONGEST_DIGEST], "local", source),
+                         [InputTag("mlflow.data.context", split)])
+            for split, digest in record.data.items()
+        ]  # fmt: skip
+        client.log_inputs(run_id, datasets=inputs)
     for artifact in record.artifacts:
         if Path(artifact).exists():
             client.log_artifact(run_id, artifact)
         else:
             client.log_batch(run_id, tags=[RunTag("artifact_missing", artifact)])
-    client.set_terminated(run_id, "FINISHED", record.ended)
-    return run_id
 
 
-def past(tracking: Tracking, stage: str) -> list[tuple[dict[str, str], dict[str, float]]]:
-    """The params and metrics of every finished run of a stage, the newest first; of equal params only the newest.
-
-    Raises:
-        PipelineError: MLflow can't be reached.
-    """
-    try:
-        client = connect()
-        experiment = client.get_experiment_by_name(f"{tracking.experiment}-stages")
-        chosen, token, runs = f"tags.stage = '{stage}' and attributes.status = 'FINISHED'", "", []
-        while experiment and token is not None:
-            page = client.search_runs([experiment.experiment_id], chosen, page_token=token or None)
-            token, runs = page.token or None, [*runs, *page]
-    except Exception as error:
-        raise PipelineError(f"MLflow could not be asked for earlier runs: {_first_line(error)}.") from None
-    distinct = {tuple(sorted(run.data.params.items())): run for run in reversed(runs)}
-    return [(run.data.params, run.data.metrics) for run in reversed(distinct.values())]
+def finished(client: "MlflowClient", experiment: str, stage: str) -> "list[Run]":
+    """Every finished run of a stage in the experiment of that id, the newest first."""
+    chosen, token, runs = f"tags.stage = '{stage}' and attributes.status = 'FINISHED'", "", []
+    while token is not None:
+        page = client.search_runs([experiment], chosen, page_token=token or None)
+        token, runs = page.token or None, [*runs, *page]
+    return runs
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -186,6 +173,11 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 def by_metric(split: str, rows: dict[str, dict[str, float]]) -> dict[str, float]:
     """{row: {metric: value}} to {"split_metric/row": value}: the UI groups what stands before the slash."""
     return {f"{split}_{metric}/{name}": value for name, row in rows.items() for metric, value in row.items()}
+
+
+def of_stages(tracking: Tracking) -> str:
+    """The experiment of the stages' runs, apart from the summary runs, which have the name itself."""
+    return f"{tracking.experiment}-stages"
 
 
 def uri() -> str:
@@ -207,7 +199,7 @@ def connect() -> "MlflowClient":
     return MlflowClient(uri())
 
 
-def _experiment_id(client: "MlflowClient", name: str) -> str:
+def experiment_id(client: "MlflowClient", name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found:
         return found.experiment_id
@@ -224,7 +216,7 @@ def _project_root() -> Path:
     return here
 
 
-def _lineage() -> dict[str, str]:
+def lineage() -> dict[str, str]:
     tags = {
         "mlflow.source.git.commit": _git("rev-parse", "HEAD"),
         "git.dirty": str(bool(_git("status", "--porcelain", "--", *CODE))).lower(),
@@ -242,9 +234,9 @@ def _git(*words: str) -> str:
     return answer.stdout.strip() if answer.returncode == 0 else ""
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def _now() -> int:
+def now() -> int:
     return int(time.time() * 1000)

@@ -31,7 +31,7 @@ from pipeline.views import Looks
 
 
 def main() -> None:
-    record = tracking.Record("benchmark")
+    record = tracking.begin("benchmark")
     settings = params.load()
     info, test = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "test")
     fitted, measured = files.read_json(paths.ENSEMBLES), files.read_json(paths.LATENCY)

@@ -9,7 +9,7 @@ SCORED = 10_000  # samples whose cached logits are scored for the log
 
 
 def main(name: str) -> None:
-    record = tracking.Record("cache_logits", name)
+    record = tracking.begin("cache_logits", name)
     settings = params.load()
     device = compute.device(settings.compute)
     info = data.open_info(paths.PREPARED)

@@ -10,7 +10,7 @@ from pipeline.lineup import Entry
 
 
 def main() -> None:
-    record = tracking.Record("choose")
+    record = tracking.begin("choose")
     settings = params.load()
     fitted, measured = files.read_json(paths.ENSEMBLES), files.read_json(paths.LATENCY)["methods"]
     trained = {name: files.read_json(paths.model_metrics(name)) for name in settings.models()}

@@ -7,7 +7,7 @@ from stages import trained
 
 def main(source: str, student_seed: str) -> None:
     name = f"{source}-{student_seed}"
-    record = tracking.Record("distill", name)
+    record = tracking.begin("distill", name)
     settings = params.load()
     info, train = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "train")
     shape = (settings.views.count, len(train), len(info.classes))

@@ -22,7 +22,7 @@ CALIBRATED_ON = 1000  # of the validation images
 
 
 def main(name: str) -> None:
-    record = tracking.Record("export", name)
+    record = tracking.begin("export", name)
     settings = params.load()
     device = compute.device(settings.compute)
     model, val = models.load(paths.weights(name)), data.open_split(paths.PREPARED, "val")

@@ -7,7 +7,7 @@ from pipeline.ensemble import Ensemble
 
 
 def main() -> None:
-    record = tracking.Record("export_ensemble")
+    record = tracking.begin("export_ensemble")
     settings = params.load()
     val, fitted = data.open_split(paths.PREPARED, "val"), files.read_json(paths.ENSEMBLES)
     system = Ensemble(**fitted["methods"][fitted["chosen"]])

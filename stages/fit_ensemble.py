@@ -29,7 +29,7 @@ from pipeline.views import Looks
 
 
 def main() -> None:
-    record = tracking.Record("fit_ensemble")
+    record = tracking.begin("fit_ensemble")
     settings = params.load()
     info, val = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "val")
     cached, of_val = _caches(settings, info)

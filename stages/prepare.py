@@ -4,7 +4,7 @@ from pipeline import data, errors, files, params, paths, sources, splits, tracki
 
 
 def main() -> None:
-    record = tracking.Record("prepare")
+    record = tracking.begin("prepare")
     settings = params.load()
     source = sources.load(settings.data, paths.RAW)
     positions = splits.split(source, settings.data, settings.seed)

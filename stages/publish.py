@@ -15,6 +15,7 @@ from pipeline import (
     registry,
     report,
     statistics,
+    summary,
     sweeps,
     tracking,
 )
@@ -41,11 +42,12 @@ REST = [
 
 
 def main() -> None:
-    record = tracking.Record("publish")
+    record = tracking.begin("publish")
     settings = params.load()
     made, ways = files.read_json(paths.BENCHMARK), files.read_json(paths.ENSEMBLE_METRICS)
+    digests = data.open_info(paths.PREPARED).sha256
     with TemporaryDirectory() as folder:
-        run_id = tracking.log_summary(
+        run_id = summary.log(
             record,
             settings.tracking,
             paths.records(settings.trained_teachers(), settings.members(), settings.student_arms()),
@@ -55,6 +57,7 @@ def main() -> None:
             | tracking.by_metric("test_over_alone", made["over_alone_by_seed"])
             | tracking.by_metric("val", ways["val"])
             | tracking.by_metric("val_students", files.read_json(paths.STUDENTS)),
+            data={split: digests[f"{split}_images.npy"] for split in ("train", "val", "test")},
             artifacts=[*REPORTS, *REST, *_sweep(settings.tracking, Path(folder))],
             description=paths.BENCHMARK_MARKDOWN.read_text(encoding="utf-8"),
         )
@@ -97,7 +100,7 @@ def _register(settings: Params, run_id: str, folder: Path) -> str:
 def _sweep(settings: Tracking, folder: Path) -> list[Path]:
     """A picture of this version's students among those of other alphas and temperatures, if there are any."""
     present = tracking.read(paths.record("score_students")).params
-    points = sweeps.comparable(tracking.past(settings, "score_students"), present)
+    points = sweeps.comparable(summary.past(settings, "score_students"), present)
     if len(points[["alpha", "temperature"]].drop_duplicates()) < 2:
         return []
     picture = folder / "alpha_by_temperature.png"

@@ -4,7 +4,7 @@ from pipeline import comparison, errors, files, params, paths, report, tracking
 
 
 def main() -> None:
-    record = tracking.Record("score_students")
+    record = tracking.begin("score_students")
     settings = params.load()
     arms = settings.student_arms()
     trained = {name: files.read_json(paths.model_metrics(name)) for names in arms.values() for name in names}

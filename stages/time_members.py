@@ -7,7 +7,7 @@ CALLS, WARMUP = 50, 5
 
 
 def main() -> None:
-    record = tracking.Record("time_members")
+    record = tracking.begin("time_members")
     settings = params.load()
     members = list(settings.members())
     systems = {

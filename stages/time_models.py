@@ -10,7 +10,7 @@ from pipeline.params import Params
 
 
 def main() -> None:
-    record = tracking.Record("time_models")
+    record = tracking.begin("time_models")
     settings = params.load()
     fitted = files.read_json(paths.ENSEMBLES)
     trained = {name: files.read_json(paths.model_metrics(name)) for name in settings.models()}

@@ -6,7 +6,7 @@ from pipeline.latency import Timing
 
 
 def main() -> None:
-    record = tracking.Record("time_torch")
+    record = tracking.begin("time_torch")
     settings = params.load()
     fitted, wanted = files.read_json(paths.ENSEMBLES), settings.benchmark
     trained = {name: files.read_json(paths.model_metrics(name)) for name in settings.models()}

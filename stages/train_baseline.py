@@ -6,7 +6,7 @@ from stages import trained
 
 
 def main(student_seed: str) -> None:
-    record = tracking.Record("train_baseline", student_seed)
+    record = tracking.begin("train_baseline", student_seed)
     settings = params.load()
     name = f"baseline-{student_seed}"
     model, result = train_student(

@@ -12,7 +12,7 @@ from stages import trained
 
 
 def main(name: str) -> None:
-    record = tracking.Record("train_teacher", name)
+    record = tracking.begin("train_teacher", name)
     settings = params.load()
     device = compute.device(settings.compute)
     member, fold, count = folds.parse(name)

@@ -58,3 +58,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repro(root)
     commit(root)
     return root
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the working directory, tracking in its own SQLite."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path

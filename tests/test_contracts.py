@@ -18,11 +18,12 @@ STAGES = {name: stage.get("do", stage) for name, stage in DOCUMENT.items()}
 
 LAYERS = [
     *("errors", "paths", "files", "decoding", "randomness", "machine", "folds", "params", "compute", "data"),
+    *("schedule", "usage"),
     *("sources", "splits"),
     *("views", "prefetch", "topk", "logits", "objectives", "metrics", "models", "training", "students", "caching"),
     *("targets", "statistics", "sweeps", "ensemble", "fitting", "diversity", "subsets", "selection"),
     *("tracking", "latency", "eager", "predict", "quantisation", "fusion", "export", "comparison", "lineup", "costs"),
-    *("decision", "registry", "report"),
+    *("decision", "registry", "report", "versions", "summary"),
 ]
 
 READS = {  # what a method of Params reads

@@ -154,4 +154,4 @@ def test_out_of_fold_targets_named_teachers_and_unlabelled_images_go_through_the
 
 def _summaries(root: Path) -> int:
     with sqlite3.connect(root / "mlflow.db") as store:
-        return store.execute("select count(*) from runs where name = 'publish'").fetchone()[0]
+        return store.execute("select count(*) from tags where key = 'stage' and value = 'publish'").fetchone()[0]

@@ -1,39 +1,11 @@
+import time
+
 import pytest
 
 from pipeline import tracking
 from pipeline.errors import PipelineError
-from pipeline.params import Distill, Tracking
-from pipeline.tracking import Record
-
-DEAD = "http://127.0.0.1:9"  # the discard port: nothing listens there
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path
-
-
-def log(project, name="distill", strict=False) -> Record:
-    artifact = project / "curve.csv"
-    artifact.write_text("epoch,loss\n1,0.5\n")
-    record = Record(name, "single-0")
-    tracking.log(
-        record,
-        project / f"runs/{name}.json",
-        Tracking(experiment="e", strict=strict),
-        params={"distill": Distill(sources=["single"], objective="kd", cross_fit=1, alpha=0.5, temperature=2.0)},
-        metrics={"val_accuracy": 0.9},
-        curve=[{"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": 0.25}],
-        artifacts=[artifact],
-    )
-    return record
-
-
-def runs(experiment="e-stages"):
-    client = tracking.connect()
-    return client, client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+from pipeline.params import Tracking
+from tests.tracked import DEAD, log, runs
 
 
 def test_a_run_holds_params_metrics_curve_and_artifacts(project):
@@ -63,17 +35,22 @@ def test_a_run_that_was_cut_off_while_it_was_sent_is_replaced(project):
     assert only.info.status == "FINISHED" and only.info.run_id != run.info.run_id
 
 
-def test_a_dead_server_costs_a_warning_and_the_record_arrives_later(project, monkeypatch, capsys):
+def test_a_dead_server_costs_a_warning_that_says_where_the_record_is(project, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
     log(project)
-    assert "publish" in capsys.readouterr().err
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    tracking.log_summary(
-        Record("publish"), Tracking(experiment="e", strict=False), [project / "runs/distill.json"],
-        params={"seed": 0}, metrics={}, artifacts=[], description="table",
-    )  # fmt: skip
-    (stage,), (summary,) = runs()[1], runs("e")[1]
-    assert summary.data.tags["stage.distill@single-0"] == stage.info.run_id
+    warning = capsys.readouterr().err
+    assert "publish" in warning and "runs/distill.json" in warning
+
+
+def test_a_long_execution_logs_what_it_used(project, monkeypatch):
+    monkeypatch.setattr(tracking, "SAMPLED_EVERY", 0.01)
+    record = tracking.begin("train_teacher", "a")
+    while not record.usage:
+        time.sleep(0.01)
+    tracking.log(record, project / "runs/a.json", Tracking(experiment="e", strict=False))
+    client, (run,) = runs()
+    (first, *_) = client.get_metric_history(run.info.run_id, "system/process_memory_megabytes")
+    assert 1 < first.value < 1e6 and abs(first.timestamp - record.ended) < 60_000
 
 
 def test_strict_tracking_fails_on_a_dead_server_with_the_record_kept(project, monkeypatch):
@@ -88,13 +65,3 @@ def test_an_experiment_in_a_copy_tracks_in_the_project(project, monkeypatch):
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
     assert tracking.uri() == f"sqlite:///{project / 'mlflow.db'}"
-
-
-def test_earlier_runs_of_a_stage_are_found_the_newest_of_each_setting(project):
-    log(project), log(project), log(project, name="other")
-    (params, metrics), *others = tracking.past(Tracking(experiment="e", strict=False), "distill")
-    assert not others and metrics["val_accuracy"] == 0.9 and params["distill.alpha"] == "0.5"
-
-
-def test_there_are_no_earlier_runs_where_nothing_was_logged(project):
-    assert tracking.past(Tracking(experiment="none", strict=False), "distill") == []

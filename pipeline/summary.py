@@ -1,0 +1,101 @@
+"""The summary run of MLflow: one row is one version of the pipeline, complete even where DVC skipped most stages.
+
+`python -m pipeline.summary` prints the address at which MLflow's UI compares versions.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import errors, params, tracking, versions
+from pipeline.errors import PipelineError
+from pipeline.params import Tracking
+from pipeline.tracking import Record
+
+SHARED = "versions"  # the view of the summary runs that has the columns people ask for
+LOCAL = "http://127.0.0.1:5000"  # where `make ui` listens
+
+
+def log(
+    record: Record,
+    settings: Tracking,
+    records: list[Path],
+    *,
+    params: dict[str, Any],
+    metrics: dict[str, float],
+    data: dict[str, str],
+    artifacts: list[Path],
+    description: str,
+) -> str:
+    """Send every stage's record that has not arrived yet, then the summary run with links to their runs; its id.
+
+    Raises:
+        PipelineError: MLflow can't be reached; there is nothing else that this could do.
+    """
+    stages = [tracking.read(path) for path in records]
+    record.ended, record.params, record.metrics, record.data = tracking.now(), tracking.flatten(params), metrics, data
+    record.curve = [
+        {"epoch": row["epoch"]} | {f"{key}/{stage.stage}-{stage.item}": row[key] for key in row if key != "epoch"}
+        for stage in stages
+        for row in stage.curve
+    ]
+    record.artifacts = [str(path) for path in artifacts]
+    try:
+        client = tracking.connect()
+        runs = {stage.name: tracking.send(stage, tracking.of_stages(settings), client) for stage in stages}
+        of_versions = tracking.experiment_id(client, settings.experiment)
+        of_stages = tracking.experiment_id(client, tracking.of_stages(settings))
+        earlier = [run.data.params for run in tracking.finished(client, of_versions, record.stage)]
+        record.tags = tracking.lineage() | {f"stage.{name}": run for name, run in runs.items()}
+        record.tags["mlflow.note.content"] = versions.description(description, runs, of_stages)
+        commit = record.tags.get("mlflow.source.git.commit", "")
+        record.title = versions.name(earlier[0] if earlier else None, record.params, commit)
+        run = tracking.send(record, settings.experiment, client)
+        view = versions.shared_view([record.params, *earlier])
+        client.set_experiment_tag(of_versions, f"mlflow.sharedViewState.{SHARED}", view)
+        client.set_experiment_tag(of_versions, "mlflow.note.content", versions.welcome(_path(of_versions)))
+        return run
+    except Exception as error:
+        raise PipelineError(
+            f"The summary could not be logged to MLflow: {tracking.first_line(error)}. "
+            "Every result is on disk; `dvc repro publish` tries again."
+        ) from None
+
+
+def address(settings: Tracking) -> str:
+    """Where MLflow's UI shows one row a version, with the columns that people ask for first.
+
+    Raises:
+        PipelineError: MLflow can't be reached, or has no version yet.
+    """
+    try:
+        experiment = tracking.connect().get_experiment_by_name(settings.experiment)
+    except Exception as error:
+        raise PipelineError(f"MLflow could not be asked for the versions: {tracking.first_line(error)}.") from None
+    if experiment is None:
+        raise PipelineError(f"MLflow has no experiment {settings.experiment} yet; `dvc repro` makes it.")
+    server = tracking.uri()
+    return f"{server.rstrip('/') if server.startswith('http') else LOCAL}/{_path(experiment.experiment_id)}"
+
+
+def _path(experiment: str) -> str:
+    return f"#/experiments/{experiment}/runs?viewStateShareKey={SHARED}"
+
+
+def past(settings: Tracking, stage: str) -> list[tuple[dict[str, str], dict[str, float]]]:
+    """The params and metrics of every finished run of a stage, the newest first; of equal params only the newest.
+
+    Raises:
+        PipelineError: MLflow can't be reached.
+    """
+    try:
+        client = tracking.connect()
+        experiment = client.get_experiment_by_name(tracking.of_stages(settings))
+        runs = tracking.finished(client, experiment.experiment_id, stage) if experiment else []
+    except Exception as error:
+        raise PipelineError(f"MLflow could not be asked for earlier runs: {tracking.first_line(error)}.") from None
+    distinct = {tuple(sorted(run.data.params.items())): run for run in reversed(runs)}
+    return [(run.data.params, run.data.metrics) for run in reversed(distinct.values())]
+
+
+if __name__ == "__main__":
+    errors.run(lambda: print(address(params.load().tracking)))

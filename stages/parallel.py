@@ -1,0 +1,127 @@
+"""`dvc repro` with independent stages at the same time, which DVC itself does not: `python -m stages.parallel JOBS`.
+
+Each stage is still run by DVC, so dvc.lock, the cache and the results are those of `dvc repro`. A stage with
+`meta: {alone: true}` in dvc.yaml measures time and has the machine for itself.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from pipeline import errors, params
+from pipeline.errors import PipelineError
+from pipeline.params import Compute
+from pipeline.schedule import Schedule
+
+UNCHANGED = "didn't change, skipping"
+CHATTER = ("To track the ch", "To enable auto", "Use `dvc push`", "\tgit add", "\tdvc config", "Updating lock")
+PATIENCE = 10  # seconds that an interrupted stage has to end by itself
+
+
+def main(jobs: str = "2") -> None:
+    if not jobs.isdigit() or int(jobs) < 1:
+        raise PipelineError(f"JOBS is {jobs}; it should be how many stages may run at once, such as 2.")
+    settings, schedule = params.load().compute, _schedule()
+    gpus = [] if settings.device == "cpu" else _gpus()
+    lanes = _lanes(int(jobs), gpus, settings)
+    free = [gpus[lane % len(gpus)] if gpus else None for lane in range(lanes)]
+    running, began, width = {}, time.monotonic(), max(map(len, schedule.needs))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ThreadPoolExecutor(lanes) as pool:
+        try:
+            while True:
+                while free and (name := schedule.next()):
+                    device = free.pop()
+                    process = _start(name, device)
+                    running[pool.submit(_follow, process, f"{name:<{width}} | ")] = name, device, process
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    name, device, process = running.pop(future)
+                    schedule.finish(name, ok=process.returncode == 0, changed=future.result())
+                    free.append(device)
+        except KeyboardInterrupt:
+            _stop([process for _, _, process in running.values()])
+            raise
+    if schedule.failed:
+        held = schedule.held_back()
+        rest = f" What depends on it did not run: {', '.join(held)}." if held else ""
+        raise PipelineError(f"{', '.join(sorted(schedule.failed))} failed; the reason stands above.{rest}")
+    print(f"{len(schedule.done)} stages are up to date after {time.monotonic() - began:.0f} s, {lanes} at a time")
+
+
+def _schedule() -> Schedule:
+    """The graph of dvc.yaml, and what has changed since dvc.lock was written."""
+    try:
+        with Repo() as repo:
+            graph = repo.index.graph
+            needs = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
+            alone = {stage.addressing for stage in graph if (stage.meta or {}).get("alone")}
+            downwards = TopologicalSorter(needs).static_order()
+            return Schedule({name: needs[name] for name in downwards}, alone, set(repo.status()))
+    except DvcException as error:
+        raise PipelineError(f"DVC refused: {error}") from None
+
+
+def _lanes(jobs: int, gpus: list[str], compute: Compute) -> int:
+    """No more jobs than the cores can hold: two pools of threads on one core run at a hundredth of the speed."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    room = jobs if gpus else max(1, min(jobs, cores // compute.threads))
+    if room < jobs:
+        print(f"{room} at a time and not {jobs}: `compute.threads` is {compute.threads} on {cores} cores", flush=True)
+    return room
+
+
+def _gpus() -> list[str]:
+    """The GPUs to share out, by the names that CUDA_VISIBLE_DEVICES takes."""
+    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in chosen.split(",") if name]
+    if not (tool := shutil.which("nvidia-smi")):
+        return []
+    listed = subprocess.run([tool, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True)
+    return listed.stdout.split() if listed.returncode == 0 else []
+
+
+def _start(name: str, device: str | None) -> subprocess.Popen:
+    """DVC on one stage, in a process group of its own, on that GPU if there is one."""
+    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": device} if device else {})
+    return subprocess.Popen(
+        ["dvc", "--wait-for-lock", "repro", "--single-item", name], env=environment, text=True, errors="replace",
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+
+
+def _follow(process: subprocess.Popen, prefix: str) -> bool:
+    """Print what a stage prints until it ends: may its outputs be other ones now?"""
+    changed = True
+    for line in process.stdout:
+        changed = changed and UNCHANGED not in line
+        if line.strip() and not line.startswith(CHATTER):
+            sys.stdout.write(f"{prefix}{line.rstrip()}\n")
+            sys.stdout.flush()
+    process.wait()
+    return changed
+
+
+def _stop(processes: list[subprocess.Popen]) -> None:
+    """End every stage that runs, with all that it has started."""
+    for sent in (signal.SIGINT, signal.SIGKILL):
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, sent)
+        deadline = time.monotonic() + PATIENCE
+        while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    errors.run(main)
