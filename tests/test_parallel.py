@@ -1,0 +1,110 @@
+"""Stages at the same time in a real DVC project of shell commands."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from stages import parallel
+from tests.conftest import CHECKOUT, run
+
+GRAPH = """\
+stages:
+  left: {cmd: echo left > left.txt, deps: [start.txt], outs: [left.txt]}
+  right: {cmd: echo right > right.txt, deps: [start.txt], outs: [right.txt]}
+  both: {cmd: cat left.txt right.txt > both.txt, deps: [left.txt, right.txt], outs: [both.txt]}
+"""
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """A project with the checkout's code and params, and a graph of three quick stages."""
+    for package in ("pipeline", "stages"):
+        (tmp_path / package).symlink_to(CHECKOUT / package)
+    shutil.copy(CHECKOUT / "params.yaml", tmp_path)
+    (tmp_path / "dvc.yaml").write_text(GRAPH)
+    (tmp_path / "start.txt").write_text("start\n")
+    assert run("dvc", "init", "-q", "--no-scm", cwd=tmp_path).returncode == 0
+    return tmp_path
+
+
+def parallel_repro(root, jobs="2"):
+    return run(sys.executable, "-m", "stages.parallel", jobs, cwd=root)
+
+
+def outs(root):
+    stages = YAML(typ="safe").load((root / "dvc.lock").read_text())["stages"]
+    return {name: stage["outs"] for name, stage in stages.items()}
+
+
+def test_the_results_are_those_of_dvc_repro_and_each_line_says_its_stage(toy):
+    result = parallel_repro(toy)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {"left ", "right", "both "} <= {line.split(" | ")[0] for line in result.stdout.splitlines()}
+    together = outs(toy)
+    for name in ("dvc.lock", "left.txt", "right.txt", "both.txt"):
+        (toy / name).unlink()
+    shutil.rmtree(toy / ".dvc/cache")
+    assert run("dvc", "repro", cwd=toy).returncode == 0
+    assert outs(toy) == together
+
+
+def test_nothing_runs_when_nothing_changed(toy):
+    parallel_repro(toy)
+    result = parallel_repro(toy)
+    assert result.returncode == 0 and "Running" not in result.stdout
+    assert "3 stages are up to date" in result.stdout
+
+
+def test_a_failed_stage_stops_what_depends_on_it_and_nothing_else(toy):
+    (toy / "dvc.yaml").write_text(GRAPH.replace("echo left >", "false >"))
+    result = parallel_repro(toy)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "left failed" in result.stderr and "did not run: both" in result.stderr
+    assert (toy / "right.txt").exists() and not (toy / "both.txt").exists()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_process_behind(toy, sent):
+    (toy / "dvc.yaml").write_text(GRAPH.replace("echo left", "sleep 600; echo left").replace("echo right", "sleep 601"))
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"  # noqa: PTH120
+    runner = subprocess.Popen([sys.executable, "-m", "stages.parallel"], cwd=toy, env=os.environ | {"PATH": path},
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    running = 0
+    while running < 2:
+        running += runner.stdout.readline().count("> sleep")
+    descendants = psutil.Process(runner.pid).children(recursive=True)
+    assert len(descendants) >= 4
+    runner.send_signal(sent)
+    _, errors = runner.communicate(timeout=60)
+    assert runner.returncode == 1 and "Interrupted" in errors
+    assert not psutil.wait_procs(descendants, timeout=5)[1]
+
+
+def test_jobs_that_are_no_number_are_refused(toy):
+    result = parallel_repro(toy, "many")
+    assert result.returncode == 1 and "JOBS is many" in result.stderr
+
+
+def test_a_graph_that_dvc_refuses_is_a_sentence(toy):
+    (toy / "dvc.yaml").write_text("stages: {left: {comand: x}}\n")
+    result = parallel_repro(toy)
+    assert result.returncode == 1 and "DVC refused" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_no_more_threads_than_cores_run_at_once():
+    cores = len(os.sched_getaffinity(0))
+    settings = parallel.params.load(CHECKOUT / "params.yaml").compute
+    assert parallel._lanes(10 * cores, [], settings.model_copy(update={"threads": 1})) == cores
+    assert parallel._lanes(2, [], settings.model_copy(update={"threads": 10 * cores})) == 1
+    assert parallel._lanes(10 * cores, ["0"], settings) == 10 * cores
+
+
+def test_gpus_are_those_that_the_user_has_chosen(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert parallel._gpus() == ["2", "3"]
