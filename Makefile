@@ -7,10 +7,10 @@ SMOKE := .smoke
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint smoke bench ui wire
+.PHONY: help repro test browser test-browser lint smoke bench ui wire
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 	@echo "every target honours VENV=path (now $(VENV))"
 
 $(READY): requirements.txt
@@ -25,6 +25,13 @@ repro: $(READY)  ## run what has changed, JOBS=2 stages at a time; PROFILE=profi
 
 test: $(READY)  ## run every test, the whole pipeline on embedded data among them
 	python -m pytest
+
+browser:  ## install Debian's Chromium and its driver, for test-browser
+	@command -v chromium chromedriver > /dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver; } > /dev/null
+
+test-browser: $(READY) browser  ## look at MLflow's UI and the report in a real browser
+	REQUIRE_BROWSER=1 python -m pytest tests/test_ui.py
 
 lint: $(READY)  ## check style and format
 	ruff check .
@@ -41,7 +48,7 @@ bench: $(READY)  ## measure the engine against what bounds it, after `make repro
 
 ui: $(READY)  ## open the MLflow UI on http://127.0.0.1:5000; prints the address that compares versions
 	@python -m pipeline.summary
-	mlflow ui --host 127.0.0.1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 wire: $(READY)  ## rewrite dvc.yaml's lists after adding or removing a teacher, a source or a seed
 	python -m stages.wiring

@@ -204,7 +204,8 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
     if found:
         return found.experiment_id
     local = uri().startswith("sqlite:")
-    return client.create_experiment(name, str(_project_root() / "mlartifacts") if local else None)
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # opens the UI on training runs, not on traces
+    return client.create_experiment(name, str(_project_root() / "mlartifacts") if local else None, tags)
 
 
 def _project_root() -> Path:

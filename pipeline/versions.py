@@ -11,6 +11,8 @@ FIRST = (
     *("student_p50_ms", "faster", "student_size_mb", "smaller"),
 )
 PARAMS_SHOWN = 12  # of those that differ
+NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # what MLflow calls the first two columns
+NAME_WIDTH = 340  # pixels
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> dict[str, tuple[str, str]]:
@@ -67,4 +69,5 @@ def shared_view(versions: list[dict[str, str]]) -> str:
     """What MLflow keeps of a view that is shared by link: the columns of the list, as JSON."""
     columns = [f"metrics.`{metric}`" for metric in FIRST]
     columns += [f"params.`{param}`" for param in differing(versions)[:PARAMS_SHOWN]]
-    return json.dumps({"selectedColumns": columns})
+    order = [NAME, CREATED, *columns]
+    return json.dumps({"selectedColumns": columns, "columnOrder": order, "columnWidths": {NAME: NAME_WIDTH}})

@@ -11,11 +11,11 @@ import pytest
 CHECKOUT = Path(__file__).parents[1]
 
 
-def run(*words: str, cwd: Path) -> subprocess.CompletedProcess:
-    """Run a command of the venv in `cwd`, tracking in its own SQLite."""
+def run(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess:
+    """Run a command of the venv in `cwd`, tracking in its own SQLite unless `more` of the environment says otherwise."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_", "GIT_"))}
-    return subprocess.run(words, cwd=cwd, env=environment | {"PATH": path}, capture_output=True, text=True)
+    return subprocess.run(words, cwd=cwd, env=environment | {"PATH": path} | more, capture_output=True, text=True)
 
 
 def copy_checkout(target: Path) -> Path:
