@@ -27,7 +27,7 @@ test: $(READY)  ## run every test, the whole pipeline on embedded data among the
 	python -m pytest
 
 browser:  ## install Debian's Chromium and its driver, for test-browser
-	@command -v chromium chromedriver > /dev/null || \
+	@command -v chromedriver > /dev/null || \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver; } > /dev/null
 
 test-browser: $(READY) browser  ## look at MLflow's UI and the report in a real browser

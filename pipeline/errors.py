@@ -3,10 +3,18 @@
 import gc
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 class PipelineError(Exception):
     """Something outside the code is wrong. The message is a sentence: what, where, and what would be right."""
+
+
+def missing(path: Path) -> PipelineError:
+    """What to say of a file that a stage should have made."""
+    return PipelineError(
+        f"{path} is missing; `dvc repro` makes it, after `make wire` where a teacher, a source or a seed was added."
+    )
 
 
 def run(command: Callable[..., None]) -> None:

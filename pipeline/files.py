@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import errors
 from pipeline.errors import PipelineError
 
 
@@ -41,7 +42,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PipelineError(f"{path} is missing; `dvc repro` makes it.") from None
+        raise errors.missing(path) from None
     except ValueError:
         raise PipelineError(f"{path} is not valid JSON; delete it and run `dvc repro`.") from None
 
@@ -73,7 +74,7 @@ def open_array(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise PipelineError(f"{path} is missing; `dvc repro` makes it.") from None
+        raise errors.missing(path) from None
     except (ValueError, EOFError, SyntaxError, TokenError):
         raise PipelineError(f"{path} is cut short or is no .npy file; delete it and run `dvc repro`.") from None
 

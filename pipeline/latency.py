@@ -14,7 +14,7 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile
 from tqdm import tqdm
 
-from pipeline import machine
+from pipeline import errors, machine
 from pipeline.ensemble import Ensemble
 from pipeline.errors import PipelineError
 
@@ -29,7 +29,7 @@ def session(path: Path, threads: int, *, optimised: bool = True) -> onnxruntime.
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except NoSuchFile:
-        raise PipelineError(f"{path} is missing; `dvc repro` makes it.") from None
+        raise errors.missing(path) from None
     except (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf) as error:
         raise PipelineError(f"{path} is no readable ONNX file ({error}); delete it and run `dvc repro`.") from None
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline import files
+from pipeline import errors, files
 from pipeline.data import Info
 from pipeline.errors import PipelineError
 from pipeline.params import Architecture
@@ -90,7 +90,7 @@ def load(path: Path) -> Classifier:
             spec = json.loads(file.metadata()["spec"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     except FileNotFoundError:
-        raise PipelineError(f"{path} is missing; `dvc repro` makes it.") from None
+        raise errors.missing(path) from None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise PipelineError(f"{path} is corrupt or was not written by this pipeline ({error}); delete it.") from None
     model = build(Architecture(**spec["architecture"]), Info(**spec["info"]))

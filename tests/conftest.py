@@ -12,7 +12,7 @@ CHECKOUT = Path(__file__).parents[1]
 
 
 def run(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess:
-    """Run a command of the venv in `cwd`, tracking in its own SQLite unless `more` of the environment says otherwise."""
+    """Run a command of the venv in `cwd`, tracking in its own SQLite unless `more`, of the environment, says so."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_", "GIT_"))}
     return subprocess.run(words, cwd=cwd, env=environment | {"PATH": path} | more, capture_output=True, text=True)

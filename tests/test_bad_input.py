@@ -107,3 +107,8 @@ def test_choosing_an_ensemble_refuses(cached, old, new, sentence):
 
 def test_a_missing_profile_is_refused(project):
     assert "nowhere.yaml" in refused(project, "stages.wiring", "--profile", "nowhere.yaml")
+
+
+def test_a_teacher_that_was_not_wired_is_refused_with_the_command_that_wires_it(prepared):
+    change(prepared, "teachers:\n", "teachers:\n  new: {model: test_resnet, epochs: 1, batch_size: 64, lr: 0.01}\n")
+    assert "make wire" in refused(prepared, "stages.time_members")
