@@ -2,16 +2,16 @@
 
 Questions: control, temperature, alpha, objective, duration, size. Each varies one thing of params.yaml, trains every
 student seed anew from the cached targets of the ensemble, and is read on val, where advice is chosen. Five to twenty
-minutes each on two cores; students train side by side, one a thread.
+minutes each on two cores; students train side by side, one a core.
 """
 
+import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import get_context
-from os import devnull
 from pathlib import Path
 from typing import Any, get_args
 
@@ -157,7 +157,7 @@ def _parameters(student: Student) -> int:
 def _students(arms: list[Arm], settings: Params) -> np.ndarray:
     """(arms, seeds, samples, classes) float32 log-probabilities on val."""
     jobs = [(arm, seed) for arm in arms for seed in settings.student.seeds]
-    side_by_side = settings.compute.threads if compute.device(settings.compute).type == "cpu" else 1
+    side_by_side = os.cpu_count() if compute.device(settings.compute).type == "cpu" else 1
     found = []
     with ProcessPoolExecutor(side_by_side, get_context("spawn")) as pool:
         for (arm, seed), answer in zip(jobs, pool.map(_train, *zip(*jobs, strict=True)), strict=True):
@@ -175,7 +175,7 @@ def _train(arm: Arm, seed: int) -> np.ndarray:
         distill = settings.distill.model_copy(update=arm.distill)
         rows = files.open_array(paths.targets("ensemble"))
         taught_by = targets.reader(rows, (settings.views.count, len(train), len(info.classes)), distill.temperature)
-    with Path(devnull).open("w") as nowhere, redirect_stdout(nowhere):
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         model, _ = train_student(
             info, train, val, settings.student.model_copy(update=arm.student), settings.views, seed=settings.seed,
             student_seed=seed, device=device, name=arm.name, distill=distill, targets=taught_by,

@@ -1,0 +1,40 @@
+"""Photograph MLflow's UI as `make ui` shows it, into this folder: `python -m docs.screenshots`, while `make ui` runs."""
+
+import json
+import time
+from pathlib import Path
+
+from pipeline import errors, params, summary, tracking
+from tests.browser import browsing
+
+SETTLED = 12  # seconds until a page has drawn its charts
+FOLDER = Path(__file__).parent
+
+
+def main() -> None:
+    settings = params.load().tracking
+    versions, client = summary.address(settings), tracking.connect()
+    site = versions.split("/#/")[0]
+    experiment = tracking.experiment_id(client, settings.experiment)
+    runs = [run.info.run_id for run in tracking.finished(client, experiment, "publish")][:2]
+    stages = tracking.experiment_id(client, tracking.of_stages(settings))
+    student = tracking.finished(client, stages, "distill")[0].info.run_id
+    compared = f"runs={json.dumps(runs)}&experiments={json.dumps([experiment])}"
+    pages = {
+        "versions": versions,
+        "compare": f"{site}/#/compare-runs?{compared}",
+        "version": f"{site}/#/experiments/{experiment}/runs/{runs[0]}",
+        "report": f"{site}/#/experiments/{experiment}/runs/{runs[0]}/artifacts/report.html",
+        "curves": f"{site}/#/experiments/{stages}/runs/{student}/model-metrics",
+    }
+    with browsing(width=1500, height=950) as driver:
+        for name, address in pages.items():
+            driver.get("about:blank")
+            driver.get(address)
+            time.sleep(SETTLED)
+            driver.save_screenshot(str(FOLDER / f"{name}.png"))
+            print(f"{name}: {address}", flush=True)
+
+
+if __name__ == "__main__":
+    errors.run(main)
