@@ -1,4 +1,4 @@
-"""Photograph MLflow's UI as `make ui` shows it, into this folder: `python -m docs.screenshots`, while `make ui` runs."""
+"""Photograph MLflow's UI into this folder: `python -m docs.screenshots`, while `make ui` runs."""
 
 import json
 import time
