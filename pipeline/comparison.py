@@ -178,9 +178,13 @@ def predictions(methods: list[Method], labels: np.ndarray) -> pd.DataFrame:
     columns = {"label": labels}
     for method in methods:
         answers = method.log_probs.argmax(axis=2)
-        names = [f"{method.name}-{k}" for k in range(len(answers))] if len(answers) > 1 else [method.name]
-        columns |= dict(zip(names, answers, strict=True))
+        columns |= dict(zip(answer_columns(method.name, len(answers)), answers, strict=True))
     return pd.DataFrame(columns)
+
+
+def answer_columns(method: str, seeds: int) -> list[str]:
+    """The columns of `predictions` that hold a method's answers."""
+    return [f"{method}-{k}" for k in range(seeds)] if seeds > 1 else [method]
 
 
 def _hits(methods: list[Method], labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -33,6 +33,7 @@ PAIRS = Path("reports/pairs.csv")
 TRADE_OFF = Path("reports/accuracy_latency.png")
 RELIABILITY = Path("reports/reliability.png")
 CONFUSION = Path("reports/confusion.png")
+REPORT_HTML = Path("reports/report.html")
 
 
 def weights(model: str) -> Path:
@@ -97,6 +98,7 @@ def records(trained: Iterable[str], members: Iterable[str], arms: dict[str, list
             "time_torch",
             "choose",
             "benchmark",
+            "report",
         )
     ]
     return [record("prepare"), *matrix, *single]

@@ -20,6 +20,7 @@ MARKERS = {"teacher": "s", "ensemble": "D", "student": "o", "int8": "v"}
 SIGNIFICANT = 0.05
 UNSTEADY = 0.1  # by which part the p50 of two rounds may differ
 SMALLEST_BIN = 0.005  # of all samples
+LARGEST_CONFUSION = 18  # inches; of more classes than fit, the names are left out
 TITLES = {
     "simple": "simple average",
     "mean_probs": "mean of probabilities",
@@ -47,17 +48,11 @@ def title(kind: str, method: str) -> str:
     return TITLES.get(method) or f"student from {method.removeprefix('from_')}"
 
 
-def markdown(
-    rows: pd.DataFrame,
-    pairs: pd.DataFrame,
-    by_seed: dict[str, dict[str, float]],
-    samples: int,
-    machine: dict[str, str],
-) -> str:
-    """Three tables: the comparison in short, what each method is worth, and what it costs to run.
+def tables(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """The comparison in short, what each method is worth, and what it costs to run; every cell a text.
 
     Args:
-        rows, pairs, by_seed: table, pairs and over_seeds of pipeline.comparison. machine: of pipeline.machine.
+        rows: of pipeline.comparison.table.
     """
     names = [title(row["kind"], row["method"]) for _, row in rows.iterrows()]
     short = pd.DataFrame(
@@ -98,20 +93,73 @@ def markdown(
             "two rounds": [_unrest(value) for value in rows["spread"]],
         }
     )
-    tables = [frame.to_markdown(index=False, disable_numparse=True) for frame in (short, worth, cost)]
+    return [short, worth, cost]
+
+
+def comparison(
+    rows: pd.DataFrame,
+    pairs: pd.DataFrame,
+    by_seed: dict[str, dict[str, float]],
+    samples: int,
+    machine: dict[str, str],
+) -> list[str | pd.DataFrame]:
+    """The three tables and the paragraphs between them, in the order of reading.
+
+    Args:
+        rows, pairs, by_seed: table, pairs and over_seeds of pipeline.comparison. machine: of pipeline.machine.
+    """
+    short, worth, cost = tables(rows)
     seeds = int(rows["seeds"].max())
-    return (
-        f"{tables[0]}\n\n"
-        f"Test accuracy; faster and smaller than the ensemble that teaches; memory beyond the bare runtime; training: "
-        f"wall time and images seen, with the teachers that teach and their looking.\n\n"
+    return [
+        short,
+        "Test accuracy; faster and smaller than the ensemble that teaches; memory beyond the bare runtime; training: "
+        "wall time and images seen, with the teachers that teach and their looking.",
         f"Accuracy on {samples:,} test images; students: mean over {seeds} seeds and its spread. "
         f"Brackets: 95 % bootstrap intervals over test images, paired for gains. *: McNemar's exact test between the "
-        f"models that ship, p < {SIGNIFICANT} after Holm's correction over all gains here.\n\n{tables[1]}\n\n"
-        f"{_over_mean_teacher(pairs)}{_over_alone(by_seed, seeds)}\n\n"
-        f"One image at a time in ONNX Runtime on one thread and on all cores, and in eager torch; throughput at the "
-        f"largest batch; two rounds: by how much their p50 differ.\n\n{tables[2]}\n\n"
-        f"Measured on {', '.join(f'{key} {value}' for key, value in machine.items())}.\n"
-    )
+        f"models that ship, p < {SIGNIFICANT} after Holm's correction over all gains here.",
+        worth,
+        _over_mean_teacher(pairs),
+        *_over_alone(by_seed, seeds),
+        "One image at a time in ONNX Runtime on one thread and on all cores, and in eager torch; throughput at the "
+        "largest batch; two rounds: by how much their p50 differ.",
+        cost,
+        f"Measured on {', '.join(f'{key} {value}' for key, value in machine.items())}.",
+    ]
+
+
+def markdown(parts: list[str | pd.DataFrame]) -> str:
+    """Paragraphs and tables of text as Markdown."""
+    return "\n\n".join(part if isinstance(part, str) else _pipes(part) for part in parts) + "\n"
+
+
+def headline(row: pd.Series) -> dict[str, str]:
+    """What the row's model is worth, in a few words each. row: of pipeline.comparison.table."""
+    return {
+        "ships": title(row["kind"], row["method"]),
+        "test accuracy, %": _interval(row, "accuracy", sign=""),
+        "over the student alone, points": _gain(row, "gain_over_alone"),
+        "one image, p50": f"{row['p50_ms']:.3f} ms",
+        "file": f"{row['size_bytes'] / 1e6:.2f} MB",
+        "faster than the ensemble that teaches": f"{row['speed_up']:.1f} x",
+        "smaller than the ensemble that teaches": f"{row['compression']:.1f} x",
+    }
+
+
+def by_class(shares: dict[str, np.ndarray], counts: np.ndarray, classes: list[str], most: int) -> pd.DataFrame:
+    """Accuracy class by class, a column a method; first what the last method finds hardest, `most` classes at most.
+
+    Args:
+        shares: (classes,) accuracies by title. counts: (classes,) test images; a class of none is left out.
+    """
+    hardest = np.argsort(list(shares.values())[-1], kind="stable")
+    hardest = hardest[counts[hardest] > 0][:most]
+    columns = {f"{name}, %": [f"{100 * value:.1f}" for value in of_class[hardest]] for name, of_class in shares.items()}
+    images = [f"{count:,}" for count in counts[hardest]]
+    return pd.DataFrame({"class": [classes[index] for index in hardest], "images": images, **columns})
+
+
+def _pipes(frame: pd.DataFrame) -> str:
+    return frame.to_markdown(index=False, disable_numparse=True)
 
 
 def _training(row: pd.Series) -> str:
@@ -138,7 +186,7 @@ def decision(rows: pd.DataFrame, kinds: dict[str, str]) -> str:
             "": rows["verdict"],
         }
     )
-    return shown.to_markdown(index=False, disable_numparse=True) + "\n"
+    return _pipes(shown) + "\n"
 
 
 def verdict(found: Selection) -> str:
@@ -157,11 +205,11 @@ def _over_mean_teacher(pairs: pd.DataFrame) -> str:
     return f"The simple average over the mean single teacher: {value:+.2f} [{low:+.2f}, {high:+.2f}] points."
 
 
-def _over_alone(by_seed: dict[str, dict[str, float]], seeds: int) -> str:
+def _over_alone(by_seed: dict[str, dict[str, float]], seeds: int) -> list[str]:
     if not by_seed:
-        return ""
+        return []
     gains = [f"{title('student', arm)} {gain_over_seeds(gain)}" for arm, gain in by_seed.items()]
-    return f"\n\nOver the student alone with the same seed (t-test over {seeds} seeds): {'; '.join(gains)}."
+    return [f"Over the student alone with the same seed (t-test over {seeds} seeds): {'; '.join(gains)}."]
 
 
 def gain_over_seeds(gain: dict[str, float]) -> str:
@@ -270,7 +318,8 @@ def subsets(table: pd.DataFrame, path: Path) -> None:
 
 def confusion(counts: np.ndarray, classes: list[str], heading: str, path: Path) -> None:
     """Counts as text, shares of the row's class as shade."""
-    side = max(4.5, 0.55 * len(classes) + 1.5)
+    wanted = max(4.5, 0.55 * len(classes) + 1.5)
+    side = min(wanted, LARGEST_CONFUSION)
     figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
     axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= 20:
@@ -278,8 +327,9 @@ def confusion(counts: np.ndarray, classes: list[str], heading: str, path: Path) 
             if count:
                 dark = count > counts[row].sum() / 2
                 axes.text(column, row, count, ha="center", va="center", fontsize=7, color="white" if dark else "black")
-    axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    if side == wanted:
+        axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(range(len(classes)), classes, fontsize=8)
     axes.set(xlabel="predicted", ylabel="label", title=heading)
     _save(figure, path)
 

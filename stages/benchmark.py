@@ -56,7 +56,7 @@ def main() -> None:
     agreement = _agreement(settings, entries, methods, test.images, chosen)
 
     drawn = [m for m in methods if m.kind != "ensemble" or m.name in ("simple", chosen)]
-    text = report.markdown(rows, pairs, by_seed, len(test), measured["machine"])
+    text = report.markdown(report.comparison(rows, pairs, by_seed, len(test), measured["machine"]))
     _write(rows, pairs, text, drawn, info.classes, test.labels)
     with files.replacing(paths.PREDICTIONS) as temporary:
         comparison.predictions(methods, test.labels).to_csv(temporary, index=False)

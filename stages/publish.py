@@ -25,7 +25,7 @@ from pipeline.randomness import derive
 
 REPORTS = [
     *(paths.BENCHMARK_CSV, paths.BENCHMARK_MARKDOWN, paths.PAIRS, paths.TRADE_OFF, paths.RELIABILITY, paths.CONFUSION),
-    *(paths.SUBSETS, paths.SUBSETS_PICTURE, paths.DIVERSITY, paths.CALIBRATION),
+    *(paths.SUBSETS, paths.SUBSETS_PICTURE, paths.DIVERSITY, paths.CALIBRATION, paths.REPORT_HTML),
 ]
 REST = [
     paths.SUMMARY,

@@ -69,24 +69,24 @@ def gathers(settings: Params | None) -> dict[str, list[str]]:
         return [paths.logits(member) / name for member in members for name in names]
 
     students = [name for name in models if name not in members] if settings else ["*"]
-    every = (paths.weights, paths.onnx, paths.int8, paths.model_metrics)
+    made = (paths.onnx, paths.int8, paths.model_metrics, paths.export_metrics)
     spent = [path for path in records if path.name.startswith(SPENDING)] if settings else records
     of_folds = settings.fold_teachers("${item.name}") if settings else ["${item.name}-fold*"]
     found = {
         "cache_logits": [paths.weights(name) for name in of_folds],
         "time_members": [paths.onnx(name) for name in members],
         "fit_ensemble": [*weights, *cached("manifest.json", "train.npy", "val.npy")],
-        "time_models": [file(name) for file in (paths.onnx, paths.int8, paths.model_metrics) for name in models],
-        "time_torch": [file(name) for file in (paths.weights, paths.model_metrics) for name in models],
-        "choose": [
-            file(name)
-            for file in (paths.onnx, paths.int8, paths.model_metrics, paths.export_metrics)
-            for name in models
+        "time_models": [
+            *[file(name) for file in (paths.onnx, paths.int8, paths.model_metrics) for name in models],
+            paths.ENSEMBLE_ONNX,
         ],
+        "time_torch": [file(name) for file in (paths.weights, paths.model_metrics) for name in models],
+        "choose": [*[file(name) for file in made for name in models], paths.ENSEMBLE_ONNX],
         "benchmark": [
             *[path for path in weights if path.stem not in models],
             *cached("manifest.json", "test.npy"),
-            *[file(name) for file in (*every, paths.export_metrics) for name in models],
+            *[file(name) for file in (paths.weights, *made) for name in models],
+            paths.ENSEMBLE_ONNX,
             *spent,
         ],
         "export_ensemble": [paths.onnx(name) for name in members],

@@ -168,7 +168,7 @@ def test_the_best_seed_is_best_by_accuracy_then_by_nll_then_first(accuracies, nl
 
 
 def test_markdown_has_a_line_a_method_in_each_table(rows, pairs):
-    text = report.markdown(rows, pairs, comparison.over_seeds(METHODS, LABELS), len(LABELS), MACHINE)
+    text = report.markdown(report.comparison(rows, pairs, comparison.over_seeds(METHODS, LABELS), len(LABELS), MACHINE))
     for name in ("teacher big", "teacher small", "simple average", "student alone", "student from the ensemble"):
         assert sum(line.startswith(f"| {name} ") for line in text.splitlines()) == 3
     assert "40 test images" in text and "2 seeds" in text and "processor abacus" in text
@@ -176,7 +176,7 @@ def test_markdown_has_a_line_a_method_in_each_table(rows, pairs):
 
 
 def test_markdown_shows_the_numbers_of_the_table(rows, pairs):
-    text = report.markdown(rows, pairs, {}, 40, MACHINE)
+    text = report.markdown(report.comparison(rows, pairs, {}, 40, MACHINE))
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     short, worth, cost = [line for line in cells if line and line[0] == "student alone"]
     assert short[1:] == ["37.50", "-37.50", "16.000 ms", "0.2 x", "3.0 MB", "0.00 MB", "10.0 x", "4.0 min, 2.00 M"]
@@ -186,6 +186,14 @@ def test_markdown_shows_the_numbers_of_the_table(rows, pairs):
     big, small, simple = ([line for line in cells if line and line[0] == name]
                           for name in ("teacher big", "teacher small", "simple average"))  # fmt: skip
     assert big[1][2] == "" and simple[2][5] == "" and small[2][-1] == "20 %, too unsteady to compare"
+
+
+def test_the_headline_is_the_rows_numbers_in_words(rows):
+    found = report.headline(rows.set_index("method", drop=False).loc["ensemble"])
+    assert found["ships"] == "student from the ensemble"
+    assert found["test accuracy, %"].startswith("75.00 [")
+    assert found["over the student alone, points"].startswith("+37.50 [")
+    assert list(found.values())[3:] == ["32.000 ms", "0.00 MB", "0.1 x", "20.0 x"]
 
 
 def opened(path):
@@ -204,6 +212,12 @@ def test_figures_are_whole_png_files(rows, tmp_path):
     for path in tmp_path.iterdir():
         image = opened(path)
         assert image.format == "PNG" and min(image.size) > 300
+
+
+def test_the_confusion_of_a_thousand_classes_is_a_picture_that_a_page_can_hold(tmp_path):
+    report.confusion(np.eye(1000, dtype=int), [f"class {number}" for number in range(1000)], "x", tmp_path / "a.png")
+    assert max(opened(tmp_path / "a.png").size) <= report.LARGEST_CONFUSION * 130
+    assert (tmp_path / "a.png").stat().st_size < 1_000_000
 
 
 def test_a_figure_of_the_same_numbers_has_the_same_bytes(rows, tmp_path):

@@ -23,7 +23,8 @@ LAYERS = [
     *("views", "prefetch", "topk", "logits", "objectives", "metrics", "models", "training", "students", "caching"),
     *("targets", "statistics", "sweeps", "ensemble", "fitting", "diversity", "subsets", "selection"),
     *("tracking", "latency", "eager", "predict", "quantisation", "fusion", "export", "comparison", "lineup", "costs"),
-    *("decision", "registry", "report", "versions", "summary"),
+    *("decision", "registry", "report", "mistakes", "graph", "diagram", "page"),
+    *("versions", "summary"),
 ]
 
 READS = {  # what a method of Params reads

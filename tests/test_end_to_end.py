@@ -13,7 +13,7 @@ from tests.conftest import repro, run
 
 MEMBERS = ["resnet-0", "resnet-1", "efficientnet"]
 STUDENTS = ["baseline", "single", "ensemble"]
-MEASURES = ["time_models", "time_torch", "choose", "benchmark", "publish"]
+MEASURES = ["time_models", "time_torch", "choose", "benchmark", "report", "publish"]
 METHODS = ["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
 
 
@@ -67,6 +67,21 @@ def test_what_ships_is_decided_copied_and_the_first_champion(digits):
     assert "fashion 1" in listed.stdout and "champion" in listed.stdout
 
 
+def test_the_report_holds_every_row_of_the_tables_and_real_images(digits):
+    text = (digits / "reports/report.html").read_text()
+    names = [line.split("|")[1].strip() for line in (digits / "reports/benchmark.md").read_text().splitlines()
+             if line.startswith("| ") and not line.startswith("| method")]  # fmt: skip
+    assert len(names) == 3 * len(pd.read_csv(digits / "reports/benchmark.csv"))
+    for name in names:
+        assert text.count(f'<th scope="row">{name}</th>') == 3
+    predictions = pd.read_csv(digits / "reports/predictions.csv")
+    chosen = json.loads((digits / "metrics/benchmark.json").read_text())["chosen_ensemble"]
+    lost = (predictions[chosen] == predictions["label"]) & (predictions["ensemble"] != predictions["label"])
+    assert f"wrong on {lost.sum()} of {len(predictions)} test images" in text
+    assert text.count('class="small" src="data:image/png;base64,') > min(lost.sum(), 24) > 0
+    assert text.count('class="picture" src="data:image/png;base64,') == 4
+
+
 def test_every_stage_has_one_finished_run_and_the_summary_links_to_it(digits):
     with sqlite3.connect(digits / "mlflow.db") as store:
         experiments = dict(store.execute("select name, experiment_id from experiments"))
@@ -76,7 +91,7 @@ def test_every_stage_has_one_finished_run_and_the_summary_links_to_it(digits):
         ).fetchall()
         links = store.execute("select key from tags where key like 'stage.%'").fetchall()
     stages = [line.split()[0] for line in run("dvc", "stage", "list", cwd=digits).stdout.splitlines()]
-    assert len(stages) == 25
+    assert len(stages) == 26
     assert {key.removeprefix("stage.") for (key,) in links} == set(stages) - {"publish"}
     assert len(names) == len(stages) - 1
 
@@ -86,6 +101,14 @@ def test_dvc_shows_metrics_and_plots(digits):
     assert set(shown[""]["data"]) == {"metrics/students.json", "metrics/summary.json"}
     assert len(shown[""]["data"]["metrics/summary.json"]["data"]) <= 20
     assert run("dvc", "plots", "show", cwd=digits).returncode == 0
+
+
+def test_the_report_is_the_same_when_it_is_written_again(digits):
+    before = (digits / "reports/report.html").read_bytes()
+    record = (digits / "runs/report.json").read_bytes()
+    assert run(sys.executable, "-m", "stages.report", cwd=digits).returncode == 0
+    assert (digits / "reports/report.html").read_bytes() == before
+    (digits / "runs/report.json").write_bytes(record)
 
 
 def test_nothing_runs_when_nothing_changed(digits):

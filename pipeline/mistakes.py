@@ -1,0 +1,50 @@
+"""Where classifiers go wrong: class by class, pair by pair, and where one is right and another is not."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Confused(NamedTuple):
+    """A mistake that is made again and again. samples: the positions of those of `label` that get `answer`."""
+
+    label: int
+    answer: int
+    samples: np.ndarray
+
+
+def accuracy_by_class(answers: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """(classes,) the share of each class's samples that get its label, the mean over seeds; nan for a class of none.
+
+    Args:
+        answers: (seeds, samples) classes. labels: (samples,).
+    """
+    counts = np.bincount(labels, minlength=classes)
+    hits = np.bincount(labels, weights=(answers == labels).mean(axis=0), minlength=classes)
+    return np.divide(hits, counts, out=np.full(classes, np.nan), where=counts > 0)
+
+
+def confused(answers: np.ndarray, labels: np.ndarray, most: int) -> list[Confused]:
+    """The mistakes made most often, `most` of them at most; of equally frequent ones the lower classes first.
+
+    Args:
+        answers, labels: (samples,) classes.
+    """
+    wrong = np.flatnonzero(answers != labels)
+    pairs, counts = np.unique(np.stack([labels[wrong], answers[wrong]]), axis=1, return_counts=True)
+    first = np.argsort(-counts, kind="stable")[:most]
+    return [
+        Confused(int(label), int(answer), np.flatnonzero((labels == label) & (answers == answer)))
+        for label, answer in pairs[:, first].T
+    ]
+
+
+def only_right(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The positions of the samples that `first` answers right and `second` does not. All three: (samples,) classes."""
+    return np.flatnonzero((first == labels) & (second != labels))
+
+
+def spread(positions: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the positions, evenly from the first on."""
+    count = min(most, len(positions))
+    return positions[np.arange(count) * len(positions) // max(count, 1)]
