@@ -11,7 +11,8 @@ import time
 import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -21,6 +22,7 @@ from pipeline.params import Block, Tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 CODE = ["pipeline", "stages", "params.yaml", "dvc.yaml", "requirements.txt"]
 METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's limits
@@ -45,6 +47,14 @@ class Record:
     @property
     def name(self) -> str:
         return f"{self.stage}@{self.item}" if self.item else self.stage
+
+
+class Summary(NamedTuple):
+    """A summary run; its address is empty where MLflow has no server."""
+
+    name: str
+    id: str
+    address: str
 
 
 def log(
@@ -169,6 +179,34 @@ def past(tracking: Tracking, stage: str) -> list[tuple[dict[str, str], dict[str,
         raise PipelineError(f"MLflow could not be asked for earlier runs: {_first_line(error)}.") from None
     distinct = {tuple(sorted(run.data.params.items())): run for run in reversed(runs)}
     return [(run.data.params, run.data.metrics) for run in reversed(distinct.values())]
+
+
+def newest_summary(tracking: Tracking) -> Summary | None:
+    """The newest finished summary run, if there is one.
+
+    Raises:
+        PipelineError: MLflow can't be reached.
+    """
+    finished, newest = "attributes.status = 'FINISHED'", ["attributes.start_time DESC"]
+    try:
+        client = connect()
+        experiment = client.get_experiment_by_name(tracking.experiment)
+        found = (
+            client.search_runs([experiment.experiment_id], finished, max_results=1, order_by=newest)
+            if experiment
+            else []
+        )
+    except Exception as error:
+        raise PipelineError(f"MLflow could not be asked for the summary run: {_first_line(error)}.") from None
+    return Summary(found[0].info.run_name, found[0].info.run_id, _address(found[0])) if found else None
+
+
+def _address(run: "Run") -> str:
+    server = urlsplit(uri())
+    if server.scheme not in ("http", "https"):
+        return ""
+    shown = server._replace(netloc=server.netloc.rpartition("@")[2])  # without a password
+    return f"{shown.geturl().rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:

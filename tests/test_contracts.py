@@ -22,7 +22,7 @@ LAYERS = [
     *("views", "prefetch", "topk", "logits", "objectives", "metrics", "models", "training", "students", "caching"),
     *("targets", "statistics", "sweeps", "ensemble", "fitting", "diversity", "subsets", "selection"),
     *("tracking", "latency", "eager", "predict", "quantisation", "fusion", "export", "comparison", "lineup", "costs"),
-    *("decision", "registry", "report"),
+    *("decision", "registry", "report", "review"),
 ]
 
 READS = {  # what a method of Params reads
