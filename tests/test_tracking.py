@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from pipeline import tracking
@@ -98,3 +100,32 @@ def test_earlier_runs_of_a_stage_are_found_the_newest_of_each_setting(project):
 
 def test_there_are_no_earlier_runs_where_nothing_was_logged(project):
     assert tracking.past(Tracking(experiment="none", strict=False), "distill") == []
+
+
+def summarised(settings) -> str:
+    return tracking.log_summary(
+        Record("publish"), settings, [], params={}, metrics={}, artifacts=[], description="table"
+    )  # fmt: skip
+
+
+def test_the_newest_summary_is_the_last_finished_run_of_the_experiment(project):
+    settings = Tracking(experiment="e", strict=False)
+    assert tracking.newest_summary(settings) is None
+    first = summarised(settings)
+    second = summarised(settings)
+    log(project)  # of a stage, in an experiment of its own
+    assert tracking.newest_summary(settings) == ("publish", second, "")
+    tracking.connect().set_terminated(second, "FAILED")
+    assert tracking.newest_summary(settings).id == first
+
+
+def test_a_summary_on_a_server_has_an_address_without_the_password(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host:5000/")
+    run = SimpleNamespace(info=SimpleNamespace(experiment_id="7", run_id="ab"))
+    assert tracking._address(run) == "https://host:5000/#/experiments/7/runs/ab"
+
+
+def test_a_dead_server_has_no_newest_summary(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
+    with pytest.raises(PipelineError, match="could not be asked"):
+        tracking.newest_summary(Tracking(experiment="e", strict=False))
