@@ -207,6 +207,12 @@ class Tracking(Block):
     strict: bool
 
 
+class Ci(Block):
+    """max_regression: how far below the base an accuracy may be, as a fraction; see pipeline.review."""
+
+    max_regression: Probability
+
+
 class Params(Block):
     seed: Seed
     data: Data
@@ -221,6 +227,7 @@ class Params(Block):
     benchmark: Benchmark
     deploy: Deploy
     tracking: Tracking
+    ci: Ci
 
     @model_validator(mode="after")
     def _names_are_free(self) -> "Params":

@@ -4,7 +4,8 @@
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from pipeline import errors, params, tracking, versions
 from pipeline.errors import PipelineError
@@ -61,6 +62,33 @@ def log(
         ) from None
 
 
+class Version(NamedTuple):
+    """A summary run; its address is empty where MLflow has no server."""
+
+    name: str
+    id: str
+    address: str
+
+
+def newest(settings: Tracking) -> Version | None:
+    """The newest finished summary run, if there is one.
+
+    Raises:
+        PipelineError: MLflow can't be reached.
+    """
+    try:
+        client = tracking.connect()
+        experiment = client.get_experiment_by_name(settings.experiment)
+        runs = tracking.finished(client, experiment.experiment_id, "publish") if experiment else []
+    except Exception as error:
+        raise PipelineError(f"MLflow could not be asked for the summary run: {tracking.first_line(error)}.") from None
+    if not runs:
+        return None
+    info = runs[0].info
+    address = f"{_server()}/#/experiments/{info.experiment_id}/runs/{info.run_id}" if _server() else ""
+    return Version(info.run_name, info.run_id, address)
+
+
 def address(settings: Tracking) -> str:
     """Where MLflow's UI shows one row a version, with the columns that people ask for first.
 
@@ -73,8 +101,15 @@ def address(settings: Tracking) -> str:
         raise PipelineError(f"MLflow could not be asked for the versions: {tracking.first_line(error)}.") from None
     if experiment is None:
         raise PipelineError(f"MLflow has no experiment {settings.experiment} yet; `dvc repro` makes it.")
-    server = tracking.uri()
-    return f"{server.rstrip('/') if server.startswith('http') else LOCAL}/{_path(experiment.experiment_id)}"
+    return f"{_server() or LOCAL}/{_path(experiment.experiment_id)}"
+
+
+def _server() -> str:
+    """The address of MLflow's server without a password in it; nothing where there is none."""
+    server = urlsplit(tracking.uri())
+    if server.scheme not in ("http", "https"):
+        return ""
+    return server._replace(netloc=server.netloc.rpartition("@")[2]).geturl().rstrip("/")
 
 
 def _path(experiment: str) -> str:

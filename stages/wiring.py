@@ -2,7 +2,7 @@
 
 DVC can't fill a list of deps from params, and a stage that gathers must name each file. So after a teacher, a source or
 a seed was added or removed, or an import has changed, this writes the lists anew. `--profile FILE` first writes the
-settings of that file into params.yaml.
+settings of that file into params.yaml. `--check` writes nothing and refuses a dvc.yaml that it would change.
 """
 
 import argparse
@@ -26,15 +26,21 @@ REPLACED_WHOLE = {"teachers", "kwargs", "calls"}  # a profile's block of that na
 
 def main(*words: str) -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.wiring", description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="settings to write into params.yaml first")
-    profile = parser.parse_args(words).profile
-    if profile:
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--profile", type=Path, metavar="FILE", help="settings to write into params.yaml first")
+    either.add_argument("--check", action="store_true", help="write nothing; fail if there is something to write")
+    asked = parser.parse_args(words)
+    if profile := asked.profile:
         if not profile.is_file():
             raise PipelineError(f"{profile} is no file; the profiles are in profiles/.")
         _write_if_valid(merge(_read(paths.PARAMS), _read(profile)))
     settings = params.load()
-    document = wire(_read(paths.DVC_YAML), settings)
-    files.write_text(paths.DVC_YAML, _dump(document))
+    wired = _dump(wire(_read(paths.DVC_YAML), settings))
+    if asked.check:
+        if wired != paths.DVC_YAML.read_text(encoding="utf-8"):
+            raise PipelineError(f"{paths.DVC_YAML} does not follow from params and code; `make wire` writes its lists.")
+        return
+    files.write_text(paths.DVC_YAML, wired)
     print(f"{paths.DVC_YAML}: {len(settings.members())} teachers, {len(settings.models())} models")
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
+OF_THE_CALLER = ("MLFLOW_", "DVC_", "GIT_", "GITHUB_")
 
 
 def run(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess:
     """Run a command of the venv in `cwd`, tracking in its own SQLite unless `more`, of the environment, says so."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_", "GIT_"))}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(OF_THE_CALLER)}
     return subprocess.run(words, cwd=cwd, env=environment | {"PATH": path} | more, capture_output=True, text=True)
 
 

@@ -24,7 +24,7 @@ LAYERS = [
     *("targets", "statistics", "sweeps", "ensemble", "fitting", "diversity", "subsets", "selection"),
     *("tracking", "latency", "eager", "predict", "quantisation", "fusion", "export", "comparison", "lineup", "costs"),
     *("decision", "registry", "report", "mistakes", "graph", "diagram", "page"),
-    *("versions", "summary"),
+    *("versions", "summary", "review"),
 ]
 
 READS = {  # what a method of Params reads

@@ -74,6 +74,7 @@ def test_the_repositorys_own_file_loads():
         ("distill.alpha_end", 1.5, "`distill.alpha_end`"),
         ("student.ema", 1.0, "`student.ema`"),
         ("baseline.lr", 0, "`baseline.lr`"),
+        ("ci.max_regression", -0.1, "`ci.max_regression`"),
         ("teachers", {}, "`teachers`"),
         ("teachers", None, "`teachers` must be a block"),
         ("data.val_fraction", 1, "`data.val_fraction` should be less than 1"),

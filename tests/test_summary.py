@@ -58,3 +58,23 @@ def test_earlier_runs_of_a_stage_are_found_the_newest_of_each_setting(project):
 def test_there_are_no_earlier_runs_where_nothing_was_logged(project):
     assert summary.past(SETTINGS, "distill") == []
     assert tracking.of_stages(SETTINGS) == "e-stages"
+
+
+def test_the_newest_version_is_the_last_finished_run_of_the_experiment(project):
+    assert summary.newest(SETTINGS) is None
+    first, second = publish([], seed=0), publish([], seed=1)
+    log(project)  # of a stage, in an experiment of its own
+    assert summary.newest(SETTINGS) == ("seed 0 -> 1", second, "")
+    tracking.connect().set_terminated(second, "FAILED")
+    assert summary.newest(SETTINGS).id == first
+
+
+def test_a_server_is_shown_without_the_password(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host:5000/")
+    assert summary._server() == "https://host:5000"
+
+
+def test_a_dead_server_has_no_newest_version(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
+    with pytest.raises(PipelineError, match="could not be asked"):
+        summary.newest(SETTINGS)

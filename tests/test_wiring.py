@@ -138,6 +138,17 @@ def test_wiring_twice_changes_nothing_more(checkout):
     assert (checkout / "dvc.yaml").read_bytes() == first
 
 
+def test_check_writes_nothing_and_refuses_what_wiring_would_change(checkout):
+    wiring.main()
+    wiring.main("--check")
+    path = checkout / "dvc.yaml"
+    path.write_text(path.read_text().replace("      - pipeline/errors.py\n", "", 1))
+    before = path.read_bytes()
+    with pytest.raises(PipelineError, match="`make wire`"):
+        wiring.main("--check")
+    assert path.read_bytes() == before
+
+
 def test_a_new_teacher_is_gathered_wherever_teachers_are(checkout):
     (checkout / "more.yaml").write_text(
         "teachers:\n"
