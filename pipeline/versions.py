@@ -12,7 +12,7 @@ FIRST = (
 )
 PARAMS_SHOWN = 12  # of those that differ
 NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # what MLflow calls the first two columns
-NAME_WIDTH = 340  # pixels
+NAME_WIDTH, LETTER, MARGIN = 340, 8, 48  # pixels
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> dict[str, tuple[str, str]]:
@@ -69,5 +69,6 @@ def shared_view(versions: list[dict[str, str]]) -> str:
     """What MLflow keeps of a view that is shared by link: the columns of the list, as JSON."""
     columns = [f"metrics.`{metric}`" for metric in FIRST]
     columns += [f"params.`{param}`" for param in differing(versions)[:PARAMS_SHOWN]]
-    order = [NAME, CREATED, *columns]
-    return json.dumps({"selectedColumns": columns, "columnOrder": order, "columnWidths": {NAME: NAME_WIDTH}})
+    widths = {column: LETTER * len(column.split("`")[1]) + MARGIN for column in columns}
+    return json.dumps({"selectedColumns": columns, "columnOrder": [NAME, CREATED, *columns],
+                       "columnWidths": {NAME: NAME_WIDTH, **widths}})  # fmt: skip

@@ -38,25 +38,32 @@ def commit(root: Path) -> None:
         assert run("git", *words.split(), cwd=root).returncode == 0
 
 
-def repro(root: Path) -> list[str]:
-    """`dvc repro`; the stages that ran, in order."""
-    result = run("dvc", "repro", cwd=root)
+def repro(root: Path, *targets: str) -> list[str]:
+    """`dvc repro` of everything, or of these and what they need; the stages that ran, in order."""
+    result = run("dvc", "repro", *targets, cwd=root)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     lines = [line for line in result.stdout.splitlines() if line.startswith("Running stage")]
     return [line.split("'")[1] for line in lines]
 
 
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a copy in which `dvc repro` has run every stage of the smoke profile."""
-    root = copy_checkout(tmp_path_factory.mktemp("digits"))
+def of_digits(root: Path) -> Path:
+    """A copy of the checkout with the smoke profile, both arms of students and a deep ensemble; nothing has run."""
+    copy_checkout(root)
     smoke = root / "profiles/smoke.yaml"
     more = smoke.read_text().replace("sources: [ensemble]", "sources: [single, ensemble]")
     more = more.replace("stem_stride: 1, epochs: 3,", "stem_stride: 1, epochs: 3, seeds: [0, 1],")
     smoke.write_text(more)
     wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/smoke.yaml", cwd=root)
     assert wired.returncode == 0, wired.stderr
-    repro(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a copy in which every stage has run on digits, two at a time."""
+    root = of_digits(tmp_path_factory.mktemp("digits"))
+    made = run(sys.executable, "-m", "stages.parallel", "2", cwd=root)
+    assert made.returncode == 0, made.stdout[-3000:] + made.stderr[-3000:]
     commit(root)
     return root
 
