@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Schedule:
-    """A graph on its way: of what may start, the stage that most others wait for comes first.
+    """A graph on its way: of what may start, the stage that most others wait for comes first, alone if it must be.
 
     Args:
         needs: each stage's direct dependencies, in an order that goes down the graph.
-        alone: stages that share the machine with no other, since they measure time. They come last of what may start.
+        alone: stages that share the machine with no other, since they measure time.
         changed: stages that must run for reasons of their own; others only if a stage that they need has changed.
     """
 
@@ -31,13 +31,11 @@ class Schedule:
         """
         while idle := [name for name in self._open() if not self._is_due(name)]:
             self.done |= set(idle)
-        ready = sorted(self._open(), key=lambda name: -self._followers[name])
-        together = [name for name in ready if name not in self.alone]
-        if together and not self.running & self.alone:
-            return self._start(together[0])
-        if ready and not self.running:
-            return self._start(ready[0])
-        return None
+        first = max(self._open(), key=self._followers.get, default=None)
+        if first is None or self.running & self.alone or (self.running and first in self.alone):
+            return None
+        self.running.add(first)
+        return first
 
     def finish(self, name: str, *, ok: bool, changed: bool) -> None:
         """A running stage has ended; `changed`: its outputs may be other ones than before."""
@@ -56,10 +54,6 @@ class Schedule:
 
     def _is_due(self, name: str) -> bool:
         return name in self.changed or bool(self.needs[name] & self.changed)
-
-    def _start(self, name: str) -> str:
-        self.running.add(name)
-        return name
 
     def _downstream(self, names: set[str]) -> set[str]:
         reached = set(names)
