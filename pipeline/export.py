@@ -32,6 +32,8 @@ def to_onnx(model: Classifier, path: Path) -> None:
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
     proto = program.model_proto
+    for part in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, proto.graph):
+        part.ClearField("metadata_props")  # of the exporter: where in this machine's folders each node's code stands
     onnx.helper.set_model_props(proto, {"classes": json.dumps(info.classes)})
     with files.replacing(path) as temporary:
         onnx.save(proto, temporary)

@@ -10,6 +10,7 @@ from pipeline.data import Info
 from pipeline.errors import PipelineError
 from pipeline.training import predict
 from tests import toys
+from tests.conftest import CHECKOUT
 
 COLOURS = Info(["a", "ä b", "c"], 8, [0.1, 0.5, 0.9], [0.2, 0.3, 0.4], {})
 
@@ -53,6 +54,11 @@ def test_the_file_names_its_classes_input_and_output(exported):
     (images,), (logits,) = session.get_inputs(), session.get_outputs()
     assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", [8, 8, 3])
     assert (logits.name, logits.shape[1:]) == ("logits", [3])
+
+
+def test_the_file_tells_nothing_of_the_machine_that_wrote_it(exported):
+    for folder in (b"site-packages", str(CHECKOUT).encode(), b".py"):
+        assert folder not in exported[1].read_bytes()
 
 
 def test_the_file_stands_alone(exported):
