@@ -109,6 +109,12 @@ def test_a_missing_profile_is_refused(project):
     assert "nowhere.yaml" in refused(project, "stages.wiring", "--profile", "nowhere.yaml")
 
 
-def test_a_teacher_that_was_not_wired_is_refused_with_the_command_that_wires_it(prepared):
-    change(prepared, "teachers:\n", "teachers:\n  new: {model: test_resnet, epochs: 1, batch_size: 64, lr: 0.01}\n")
-    assert "make wire" in refused(prepared, "stages.time_members")
+def test_a_teacher_that_was_not_wired_is_refused_with_the_command_that_wires_it(prepared, digits):
+    (prepared / "models").mkdir()
+    for name in ("resnet", "efficientnet"):
+        shutil.copy(digits / "models/efficientnet.onnx", prepared / f"models/{name}.onnx")
+    change(
+        prepared, "\nensemble:\n", "\n  new: {model: test_resnet, epochs: 1, batch_size: 64, lr: 0.01}\n\nensemble:\n"
+    )
+    sentence = refused(prepared, "stages.time_members")
+    assert "models/new.onnx is missing" in sentence and "`make wire`" in sentence
