@@ -9,6 +9,8 @@ from tests.browser import browsing
 
 SETTLED = 12  # seconds until a page has drawn its charts
 FOLDER = Path(__file__).parent
+HIDE_PATHS = """for (const shown of document.querySelectorAll('*'))
+  if (shown.childElementCount < 2 && shown.textContent.startsWith('Path:')) shown.style.visibility = 'hidden'"""
 
 
 def main() -> None:
@@ -27,11 +29,12 @@ def main() -> None:
         "report": f"{site}/#/experiments/{experiment}/runs/{runs[0]}/artifacts/report.html",
         "curves": f"{site}/#/experiments/{stages}/runs/{student}/model-metrics",
     }
-    with browsing(width=1500, height=950) as driver:
+    with browsing(width=2000, height=1000) as driver:
         for name, address in pages.items():
             driver.get("about:blank")
             driver.get(address)
             time.sleep(SETTLED)
+            driver.execute_script(HIDE_PATHS)
             driver.save_screenshot(str(FOLDER / f"{name}.png"))
             print(f"{name}: {address}", flush=True)
 
