@@ -3,6 +3,7 @@ PYTHON ?= python3
 PROFILE ?=
 JOBS ?= 2
 READY := $(VENV)/.installed
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 SMOKE := .smoke
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
@@ -28,7 +29,7 @@ test: $(READY)  ## run every test, the whole pipeline on embedded data among the
 
 browser:  ## install Debian's Chromium and its driver, for test-browser
 	@command -v chromedriver > /dev/null || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver; } > /dev/null
+	  { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq chromium chromium-driver; } > /dev/null
 
 test-browser: $(READY) browser  ## look at MLflow's UI and the report in a real browser
 	REQUIRE_BROWSER=1 python -m pytest tests/test_ui.py
@@ -47,7 +48,7 @@ bench: $(READY)  ## measure the engine against what bounds it, after `make repro
 	python -m benchmarks
 
 ui: $(READY)  ## open the MLflow UI on http://127.0.0.1:5000; prints the address that compares versions
-	@python -m pipeline.summary
+	@python -m pipeline.summary || true
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 wire: $(READY)  ## rewrite dvc.yaml's lists after adding or removing a teacher, a source or a seed

@@ -76,12 +76,7 @@ def newest(settings: Tracking) -> Version | None:
     Raises:
         PipelineError: MLflow can't be reached.
     """
-    try:
-        client = tracking.connect()
-        experiment = client.get_experiment_by_name(settings.experiment)
-        runs = tracking.finished(client, experiment.experiment_id, "publish") if experiment else []
-    except Exception as error:
-        raise PipelineError(f"MLflow could not be asked for the summary run: {tracking.first_line(error)}.") from None
+    runs = _finished(settings.experiment, "publish")
     if not runs:
         return None
     info = runs[0].info
@@ -122,14 +117,19 @@ def past(settings: Tracking, stage: str) -> list[tuple[dict[str, str], dict[str,
     Raises:
         PipelineError: MLflow can't be reached.
     """
-    try:
-        client = tracking.connect()
-        experiment = client.get_experiment_by_name(tracking.of_stages(settings))
-        runs = tracking.finished(client, experiment.experiment_id, stage) if experiment else []
-    except Exception as error:
-        raise PipelineError(f"MLflow could not be asked for earlier runs: {tracking.first_line(error)}.") from None
+    runs = _finished(tracking.of_stages(settings), stage)
     distinct = {tuple(sorted(run.data.params.items())): run for run in reversed(runs)}
     return [(run.data.params, run.data.metrics) for run in reversed(distinct.values())]
+
+
+def _finished(experiment: str, stage: str) -> "list[tracking.Run]":
+    """The finished runs of a stage, the newest first; none where there is no such experiment yet."""
+    try:
+        client = tracking.connect()
+        found = client.get_experiment_by_name(experiment)
+        return tracking.finished(client, found.experiment_id, stage) if found else []
+    except Exception as error:
+        raise PipelineError(f"MLflow could not be asked for earlier runs: {tracking.first_line(error)}.") from None
 
 
 if __name__ == "__main__":
