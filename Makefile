@@ -8,7 +8,7 @@ SMOKE := .smoke
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test browser test-browser lint smoke bench ui wire
+.PHONY: help repro verify test chaos browser test-browser lint smoke bench ui wire
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -24,8 +24,14 @@ repro: $(READY)  ## run what has changed, JOBS=2 stages at a time; PROFILE=profi
 	$(if $(filter 1,$(JOBS)),dvc repro,python -m stages.parallel $(JOBS))
 	@echo && cat reports/benchmark.md reports/decision.md && echo "Compare runs: make ui"
 
+verify: $(READY)  ## run everything again from nothing, in .verify, and name every output that differs
+	python -m stages.verify $(JOBS)
+
 test: $(READY)  ## run every test, the whole pipeline on embedded data among them
 	python -m pytest
+
+chaos: $(READY)  ## kill the pipeline on the digits at 100 random moments; 40 minutes
+	TRIALS=100 python -m pytest -s tests/test_chaos.py
 
 browser:  ## install Debian's Chromium and its driver, for test-browser
 	@command -v chromedriver > /dev/null || \

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-NAMES = ("loop", "epoch", "growth", "startup", "views")
+NAMES = ("loop", "epoch", "growth", "startup", "checkpoints", "views")
 
 
 def main() -> int:

@@ -1,6 +1,5 @@
 """Where measured tables go: on the terminal, into `results.json`, and into their place in `README.md`."""
 
-import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import pandas as pd
 import torch
 
 from pipeline import files
+from pipeline.machine import processor
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results.json", HERE / "README.md"
@@ -57,8 +57,5 @@ def publish(section: str, table: pd.DataFrame, figures: list[Figure], page: Path
 
 def machine() -> str:
     """Processor, threads and versions, in a few words."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else []
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    processor = names[0] if names else platform.processor() or platform.machine()
-    return f"{processor}, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__.split('+')[0]}"
+    return f"{processor()}, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__.split('+')[0]}"

@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from pipeline import files, topk
+from pipeline.checkpoint import Checkpoint
 from pipeline.data import Split
 from pipeline.errors import PipelineError
 from pipeline.folds import fold_of
@@ -32,8 +33,11 @@ def cache(
     device: torch.device,
     name: str,
     seed: int = 0,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Write the logits of one split: of each look that training replays, in the model's own precision.
+
+    With a checkpoint, `path` grows and is whole when this returns; without one, it is whole or not there.
 
     Args:
         teachers: one, or one a fold, in order, each of which is asked about the images of its fold alone.
@@ -43,19 +47,24 @@ def cache(
     views = range(looks.count) if looks else (None,)
     parts = [(view, start) for view in views for start in range(0, len(split), CHUNK)]
 
-    def pixels() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for view, start in parts:
+    def pixels(first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for view, start in parts[first:]:
             ids = np.arange(start, min(start + CHUNK, len(split)))
             images = split.images[ids] if view is None else render(split.images, ids, view, looks.seed, looks.spec)
             yield images, ids
 
-    def rows() -> Iterator[np.ndarray]:
-        for images, ids in tqdm(ahead(pixels(), device), name, total=len(parts), leave=False, disable=None):
+    def rows(first: int = 0) -> Iterator[np.ndarray]:
+        looked = ahead(pixels(first), device)
+        for images, ids in tqdm(looked, name, initial=first, total=len(parts), leave=False, disable=None):
             yield topk.encode(ask(teachers, images, ids, device, seed, exact=looks is None), top_k)
             files.forget(split.images)
 
     dtype, shape = topk.row_type(len(teachers[0].info.classes), top_k)
-    files.write_chunks(path, (len(views), len(split), *shape), dtype, rows())
+    shape = (len(views), len(split), *shape)
+    if checkpoint:
+        checkpoint.grow(path, shape, dtype, rows)
+    else:
+        files.write_chunks(path, shape, dtype, rows())
 
 
 def ask(

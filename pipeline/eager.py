@@ -1,28 +1,29 @@
-"""A model in eager torch, timed beside ONNX Runtime."""
+"""An architecture in eager torch, timed beside ONNX Runtime."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline import compute, models
-from pipeline.params import Compute
+from pipeline.data import Info
+from pipeline.params import Architecture, Compute
 
 
 @dataclass(frozen=True)
 class Eager:
-    """Loads the weights of one model in the process that times it; an answer is there once it is on the CPU."""
+    """A model with random weights, on which its speed does not depend; an answer is there once it is on the CPU."""
 
-    file: Path
+    architecture: Architecture
+    info: Info
     compute: Compute
 
     def __call__(self, threads: int) -> Callable[[np.ndarray], object]:
         device = compute.device(self.compute)
         if threads:
             torch.set_num_threads(threads)
-        model = models.load(self.file).to(device)
+        model = models.build(self.architecture, self.info).eval().to(device)
 
         def run(images: np.ndarray) -> object:
             with torch.inference_mode():

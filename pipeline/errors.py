@@ -28,4 +28,4 @@ def run(command: Callable[..., None]) -> None:
         where = f" ({error.filename})" if error.filename else ""
         sys.exit(f"error: The operating system refused: {error.strerror or error}{where}.")
     except KeyboardInterrupt:
-        sys.exit("error: Interrupted; nothing half-written was kept.")
+        sys.exit("error: Interrupted; what was half done goes on from its last checkpoint next time.")

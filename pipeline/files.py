@@ -2,9 +2,9 @@
 
 import csv
 import hashlib
+import io
 import json
 import mmap
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +19,12 @@ from pipeline.errors import PipelineError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; on success it becomes `path` in one step, on failure it is removed."""
+    """Yield a temporary name beside `path`; on success it becomes `path` in one step, on failure it is removed.
+
+    The name is always the same, so that what a killed process left is written over by the next one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
         temporary.replace(path)
@@ -62,11 +65,18 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 def write_chunks(path: Path, shape: tuple[int, ...], dtype: np.dtype, chunks: Iterable[np.ndarray]) -> None:
     """Write an array of that shape from consecutive parts of it, never holding more than one of them."""
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array_header(shape, dtype))
         for chunk in chunks:
             file.write(np.ascontiguousarray(chunk, dtype))
+
+
+def array_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """What stands before the numbers in an .npy file."""
+    header = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, described)
+    return header.getvalue()
 
 
 def open_array(path: Path) -> np.ndarray:

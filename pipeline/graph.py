@@ -37,7 +37,7 @@ class Graph:
 
 def of(stages: dict[str, Any], params: dict[str, Any]) -> Graph:
     """The graph of the block `stages` of dvc.yaml, its templates filled from params."""
-    runs = [(name, *run) for name, stage in stages.items() for run in _executions(stage, params)]
+    runs = [(name, *run[1:]) for name, stage in stages.items() for run in _executions(stage, params)]
     writes, holds = {}, defaultdict(set)  # the execution that writes a path; those that write below a folder
     for number, (_, _, outs) in enumerate(runs):
         for out in outs:
@@ -57,14 +57,26 @@ def of(stages: dict[str, Any], params: dict[str, Any]) -> Graph:
     return Graph({name: names.count(name) for name in stages}, levels, {(a, b) for a, b in needs if a != b})
 
 
-def _executions(stage: dict[str, Any], params: dict[str, Any]) -> Iterator[tuple[set, set]]:
-    """The deps and outs of each item."""
+def reads(stages: dict[str, Any], params: dict[str, Any], address: str) -> set[str]:
+    """The deps of one execution, by the address that DVC gives it: `stage`, or `stage@item`."""
+    name, _, item = address.partition("@")
+    return {str(dep) for key, deps, _ in _executions(stages[name], params) if key == item for dep in deps}
+
+
+def _executions(stage: dict[str, Any], params: dict[str, Any]) -> Iterator[tuple[str, set, set]]:
+    """The name, deps and outs of each item."""
     body = stage.get("do", stage)
     for scope in _items(stage, params):
         entries = {kind: [e if isinstance(e, str) else next(iter(e)) for e in body.get(kind, [])]
                    for kind in ("deps", "outs", "metrics", "plots")}  # fmt: skip
         paths = {kind: {PurePosixPath(_filled(e, params | scope)) for e in each} for kind, each in entries.items()}
-        yield paths["deps"], paths["outs"] | paths["metrics"] | paths["plots"]
+        yield _named(scope), paths["deps"], paths["outs"] | paths["metrics"] | paths["plots"]
+
+
+def _named(scope: dict[str, Any]) -> str:
+    """What stands after the @ in DVC's address of an item."""
+    item = scope.get("key", scope.get("item", ""))
+    return "-".join(map(str, item.values())) if isinstance(item, dict) else str(item)
 
 
 def _items(stage: dict[str, Any], params: dict[str, Any]) -> list[dict[str, Any]]:

@@ -64,6 +64,16 @@ def logits(member: str) -> Path:
     return Path(f"data/logits/{member}")
 
 
+def checkpoint(output: Path) -> Path:
+    """Beside an output, what its stage goes on from after an interruption."""
+    return output.with_name(f".{output.name}.checkpoint")
+
+
+def growing(output: Path) -> Path:
+    """Beside an output, the part of it that is there already."""
+    return output.with_name(f".{output.name}.part")
+
+
 def targets(source: str) -> Path:
     return TARGETS / f"{source}.npy"
 

@@ -3,6 +3,7 @@
 import torch
 
 from pipeline import models, objectives, training
+from pipeline.checkpoint import Checkpoint
 from pipeline.data import Info, Split
 from pipeline.models import Classifier
 from pipeline.params import Distill, Student, Views
@@ -25,6 +26,7 @@ def train_student(
     distill: Distill | None = None,
     targets: Targets | None = None,
     compiled: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Classifier, Trained]:
     """Train one student; without `targets` it is the control arm.
 
@@ -47,6 +49,7 @@ def train_student(
         targets=targets,
         ids=None if distill and distill.teaches else train.labelled,
         compiled=compiled,
+        checkpoint=checkpoint,
     )
     return model, trained
 

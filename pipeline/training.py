@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from pipeline import compute, files, metrics
+from pipeline.checkpoint import Checkpoint
 from pipeline.data import Split
 from pipeline.errors import PipelineError
 from pipeline.models import Classifier
@@ -54,6 +56,7 @@ def fit(
     targets: Targets | None = None,
     ids: np.ndarray | None = None,
     compiled: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train `model` in place with AdamW (Loshchilov and Hutter 2019) under a one-cycle rate (Smith and Topin 2019).
 
@@ -63,6 +66,7 @@ def fit(
         seed: of the order of samples; equal seeds give equal batches whatever the loss.
         ids: the samples of `train` that are learned from; None is all of them.
         compiled: run the model through torch.compile.
+        checkpoint: what an interrupted training of this model goes on from, to the same bytes.
     Raises:
         PipelineError: the loss is no longer finite.
     """
@@ -74,25 +78,39 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, settings.epochs * steps, pct_start=0.2)
     order = np.random.default_rng(derive(seed, "order"))
     forward = torch.compile(model) if compiled else model
-    averaged = None
+    parts, averaged = {"model": model, "optimizer": optimizer, "schedule": schedule}, None
     if settings.ema:
         averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
-    curve, started = [], time.perf_counter()
-    for epoch in range(settings.epochs):
+        parts["averaged"] = averaged
+    state = checkpoint.load() if checkpoint else None
+    if state:
+        _restore(state, parts, device)
+        _say(f"{name}: going on from step {state['step']} of epoch {state['epoch'] + 1}/{settings.epochs}")
+    state = state or {"epoch": 0, "step": 0, "order": order.bit_generator.state, "curve": [], "total": torch.zeros(()),
+                      "seconds": 0.0}  # fmt: skip
+    order.bit_generator.state, curve, skipped = state["order"], state["curve"], state["step"]
+    started = time.perf_counter() - state["seconds"]
+    for epoch in range(state["epoch"], settings.epochs):
         model.train()
-        total, began = torch.zeros((), device=device), time.perf_counter()
-        batches = np.array_split(ids[shuffled(len(ids), order)], steps)
+        total, began = state["total"].to(device) if skipped else torch.zeros((), device=device), time.perf_counter()
+        drawn = order.bit_generator.state
+        batches = np.array_split(ids[shuffled(len(ids), order)], steps)[skipped:]
         prepared = (batch(train, chosen, looks, epoch, targets, len(model.info.classes)) for chosen in batches)
         bar = tqdm(
-            ahead(prepared, device), f"{name} {epoch + 1}/{settings.epochs}", total=steps, leave=False, disable=None
-        )
-        for step, (images, labels, soft) in enumerate(bar, epoch * steps):
+            ahead(prepared, device), f"{name} {epoch + 1}/{settings.epochs}", initial=skipped, total=steps,
+            leave=False, disable=None,
+        )  # fmt: skip
+        for step, (images, labels, soft) in enumerate(bar, skipped):
+            if checkpoint and checkpoint.due():
+                checkpoint.save(_state(parts, device) | {
+                    "epoch": epoch, "step": step, "order": drawn, "curve": curve, "total": total.cpu(),
+                    "seconds": time.perf_counter() - started,
+                })  # fmt: skip
             images, labels = images.to(device), labels.to(device)
             with precision(model, device):
                 logits = forward(images)
-            batch_loss = loss(
-                logits, labels, None if soft is None else soft.to(device), step / (settings.epochs * steps)
-            )
+            progress = (epoch * steps + step) / (settings.epochs * steps)
+            batch_loss = loss(logits, labels, None if soft is None else soft.to(device), progress)
             optimizer.zero_grad(set_to_none=True)
             batch_loss.backward()
             optimizer.step()
@@ -106,7 +124,8 @@ def fit(
                 f"Training of `{name}` diverged in epoch {epoch + 1}: the loss is {mean_loss}; "
                 f"lower its `lr` (now {settings.lr}) in params.yaml."
             )
-        rate, last = len(ids) / (time.perf_counter() - began), epoch + 1 == settings.epochs
+        rate = len(ids) * (1 - skipped / steps) / (time.perf_counter() - began)
+        skipped, last = 0, epoch + 1 == settings.epochs
         evaluated = averaged.module if averaged else model
         scores = metrics.scores(predict(evaluated, val.images, device, exact=last), val.labels)
         curve.append({"epoch": epoch + 1, "train_loss": mean_loss, **{f"val_{k}": v for k, v in scores.items()}})
@@ -117,6 +136,22 @@ def fit(
     model.eval()
     cost = {"seconds": time.perf_counter() - started, "images": float(settings.epochs * len(ids))}
     return Trained(curve, scores, cost)
+
+
+def _state(parts: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """All that the next step depends on, but for the order of samples."""
+    random = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        random["cuda"] = torch.cuda.get_rng_state(device)
+    return {name: part.state_dict() for name, part in parts.items()} | {"random": random}
+
+
+def _restore(state: dict[str, Any], parts: dict[str, Any], device: torch.device) -> None:
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    torch.set_rng_state(state["random"]["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["random"]["cuda"], device)
 
 
 def shuffled(samples: int, random: np.random.Generator) -> np.ndarray:

@@ -16,7 +16,6 @@ from pipeline import (
     logits,
     metrics,
     models,
-    params,
     paths,
     report,
     topk,
@@ -28,11 +27,11 @@ from pipeline.lineup import Entry
 from pipeline.params import Params
 from pipeline.randomness import derive
 from pipeline.views import Looks
+from stages.beginning import begin
 
 
 def main() -> None:
-    record = tracking.begin("benchmark")
-    settings = params.load()
+    record, settings = begin("benchmark")
     info, test = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "test")
     fitted, measured = files.read_json(paths.ENSEMBLES), files.read_json(paths.LATENCY)
     trained = {name: files.read_json(paths.model_metrics(name)) for name in settings.models()}
@@ -42,8 +41,11 @@ def main() -> None:
     methods = [_method(entry, of_members, test.images) for entry in entries]
     made = costs.of_entries(entries, fitted, *_spent(settings))
     spent = {entry.name: measured["methods"][entry.name] | made[entry.name] for entry in entries}
-    for name, row in files.read_json(paths.TORCH_LATENCY).items():
-        spent[name] |= {"p50_ms_torch": row["p50_ms"]}
+    eager = files.read_json(paths.TORCH_LATENCY)
+    for entry in entries:
+        if entry.kind in ("teacher", "student"):
+            timed = entry.name if entry.kind == "teacher" else "student"
+            spent[entry.name] |= {"p50_ms_torch": eager[timed]["p50_ms"]}
     sizes = {name: files.read_json(paths.export_metrics(name))["model"] for name in settings.models()}
     for entry in entries:
         for key in ("parameters", "multiply_adds"):

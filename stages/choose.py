@@ -4,14 +4,14 @@ import shutil
 
 import pandas as pd
 
-from pipeline import decision, errors, files, lineup, params, paths, report, tracking
+from pipeline import decision, errors, files, lineup, paths, report, tracking
 from pipeline.decision import Candidate
 from pipeline.lineup import Entry
+from stages.beginning import begin
 
 
 def main() -> None:
-    record = tracking.begin("choose")
-    settings = params.load()
+    record, settings = begin("choose")
     fitted, measured = files.read_json(paths.ENSEMBLES), files.read_json(paths.LATENCY)["methods"]
     trained = {name: files.read_json(paths.model_metrics(name)) for name in settings.models()}
     entries = lineup.entries(list(settings.members()), settings.student_arms(), fitted, trained)

@@ -1,15 +1,21 @@
 """Teach one student from cached targets: `python -m stages.distill SOURCE SEED`, with SOURCE single or ensemble."""
 
-from pipeline import compute, data, errors, files, params, paths, targets, tracking
+from pipeline import compute, data, errors, files, paths, targets
 from pipeline.students import train_student
 from stages import trained
+from stages.beginning import begin
 
 
 def main(source: str, student_seed: str) -> None:
     name = f"{source}-{student_seed}"
-    record = tracking.begin("distill", name)
-    settings = params.load()
+    record, settings = begin("distill", name)
     info, train = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "train")
+    device, path = compute.device(settings.compute), paths.targets(source)
+    logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
+              "compute": settings.compute, "model": settings.student, "distill": settings.distill,
+              "source": source}  # fmt: skip
+    rows = files.open_array(path)
+    checkpoint = trained.checkpoint(name, logged, info.sha256 | {path.name: files.sha256(path)}, device)
     shape = (settings.views.count, len(train), len(info.classes))
     model, result = train_student(
         info,
@@ -19,16 +25,14 @@ def main(source: str, student_seed: str) -> None:
         settings.views,
         seed=settings.seed,
         student_seed=int(student_seed),
-        device=compute.device(settings.compute),
+        device=device,
         name=name,
         compiled=settings.compute.compile,
         distill=settings.distill,
-        targets=targets.reader(files.open_array(paths.targets(source)), shape, settings.distill.temperature),
+        targets=targets.reader(rows, shape, settings.distill.temperature),
+        checkpoint=checkpoint,
     )
-    logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
-              "compute": settings.compute, "model": settings.student, "distill": settings.distill,
-              "source": source}  # fmt: skip
-    trained.save(name, model, result, record, settings.tracking, logged)
+    trained.save(name, model, result, record, settings.tracking, logged, checkpoint)
 
 
 if __name__ == "__main__":

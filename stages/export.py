@@ -11,19 +11,18 @@ from pipeline import (
     latency,
     metrics,
     models,
-    params,
     paths,
     quantisation,
     tracking,
     training,
 )
+from stages.beginning import begin
 
 CALIBRATED_ON = 1000  # of the validation images
 
 
 def main(name: str) -> None:
-    record = tracking.begin("export", name)
-    settings = params.load()
+    record, settings = begin("export", name)
     device = compute.device(settings.compute)
     model, val = models.load(paths.weights(name)), data.open_split(paths.PREPARED, "val")
     began = time.perf_counter()

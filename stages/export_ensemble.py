@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from pipeline import data, errors, export, files, fusion, latency, metrics, params, paths, tracking
+from pipeline import data, errors, export, files, fusion, latency, metrics, paths, tracking
 from pipeline.ensemble import Ensemble
+from stages.beginning import begin
 
 
 def main() -> None:
-    record = tracking.begin("export_ensemble")
-    settings = params.load()
+    record, settings = begin("export_ensemble")
     val, fitted = data.open_split(paths.PREPARED, "val"), files.read_json(paths.ENSEMBLES)
     system = Ensemble(**fitted["methods"][fitted["chosen"]])
     members = {name: paths.onnx(name) for name in settings.members()}

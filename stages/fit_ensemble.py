@@ -13,7 +13,6 @@ from pipeline import (
     logits,
     metrics,
     models,
-    params,
     paths,
     report,
     selection,
@@ -26,11 +25,11 @@ from pipeline.params import Params
 from pipeline.randomness import derive
 from pipeline.selection import Selection
 from pipeline.views import Looks
+from stages.beginning import begin
 
 
 def main() -> None:
-    record = tracking.begin("fit_ensemble")
-    settings = params.load()
+    record, settings = begin("fit_ensemble")
     info, val = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "val")
     cached, of_val = _caches(settings, info)
     latency, seed = files.read_json(paths.MEMBER_LATENCY), derive(settings.seed, "folds")

@@ -1,5 +1,6 @@
-"""`dvc repro` with independent stages at the same time, which DVC itself does not: `python -m stages.parallel JOBS`.
+"""`dvc repro` with independent stages at the same time, which DVC itself does not.
 
+`python -m stages.parallel JOBS [STAGE...]` runs all stages, or these with what they need.
 Each stage is still run by DVC, so dvc.lock, the cache and the results are those of `dvc repro`. A stage with
 `meta: {alone: true}` in dvc.yaml measures time and has the machine for itself.
 """
@@ -11,11 +12,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from filelock import FileLock, Timeout
 
 from pipeline import errors, params
 from pipeline.errors import PipelineError
@@ -24,19 +27,20 @@ from pipeline.schedule import Schedule
 
 UNCHANGED = "didn't change, skipping"
 CHATTER = ("To track the ch", "To enable auto", "Use `dvc push`", "\tgit add", "\tdvc config", "Updating lock")
+LOCK = ".dvc/tmp/repro.lock"
 PATIENCE = 10  # seconds that an interrupted stage has to end by itself
 
 
-def main(jobs: str = "2") -> None:
+def main(jobs: str = "2", *targets: str) -> None:
     if not jobs.isdigit() or int(jobs) < 1:
         raise PipelineError(f"JOBS is {jobs}; it should be how many stages may run at once, such as 2.")
-    settings, schedule = params.load().compute, _schedule()
+    settings, schedule = params.load().compute, _schedule(targets)
     gpus = [] if settings.device == "cpu" else _gpus()
     lanes = _lanes(int(jobs), gpus, settings)
     free = [gpus[lane % len(gpus)] if gpus else None for lane in range(lanes)]
     running, began, width = {}, time.monotonic(), max(map(len, schedule.needs))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with ThreadPoolExecutor(lanes) as pool:
+    with _only_one(), ThreadPoolExecutor(lanes) as pool:
         try:
             while True:
                 while free and (name := schedule.next()):
@@ -59,12 +63,27 @@ def main(jobs: str = "2") -> None:
     print(f"{len(schedule.done)} stages are up to date after {time.monotonic() - began:.0f} s, {lanes} at a time")
 
 
-def _schedule() -> Schedule:
+@contextlib.contextmanager
+def _only_one() -> Iterator[None]:
+    """Two of these in one checkout would start the same stages."""
+    try:
+        with FileLock(LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise PipelineError("Another `make repro` is running in this checkout; wait for it, or stop it.") from None
+
+
+def _schedule(targets: tuple[str, ...]) -> Schedule:
     """The graph of dvc.yaml, and what has changed since dvc.lock was written."""
     try:
         with Repo() as repo:
             graph = repo.index.graph
             needs = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
+            if targets:
+                wanted = {stage.addressing for target in targets for stage in repo.stage.collect(target)}
+                while more := {other for name in wanted for other in needs[name]} - wanted:
+                    wanted |= more
+                needs = {name: others for name, others in needs.items() if name in wanted}
             alone = {stage.addressing for stage in graph if (stage.meta or {}).get("alone")}
             downwards = TopologicalSorter(needs).static_order()
             return Schedule({name: needs[name] for name in downwards}, alone, set(repo.status()))

@@ -1,11 +1,11 @@
 """Resolve the source of images, split it, and write memory-mappable arrays."""
 
-from pipeline import data, errors, files, params, paths, sources, splits, tracking
+from pipeline import data, errors, files, paths, sources, splits, tracking
+from stages.beginning import begin
 
 
 def main() -> None:
-    record = tracking.begin("prepare")
-    settings = params.load()
+    record, settings = begin("prepare")
     source = sources.load(settings.data, paths.RAW)
     positions = splits.split(source, settings.data, settings.seed)
     data.save(source.images, source.labels, source.classes, positions, paths.PREPARED)

@@ -10,7 +10,6 @@ from pipeline import (
     files,
     latency,
     metrics,
-    params,
     paths,
     registry,
     report,
@@ -22,6 +21,7 @@ from pipeline import (
 from pipeline.latency import OnnxFiles, Timing
 from pipeline.params import Params, Tracking
 from pipeline.randomness import derive
+from stages.beginning import begin
 
 REPORTS = [
     *(paths.BENCHMARK_CSV, paths.BENCHMARK_MARKDOWN, paths.PAIRS, paths.TRADE_OFF, paths.RELIABILITY, paths.CONFUSION),
@@ -42,8 +42,7 @@ REST = [
 
 
 def main() -> None:
-    record = tracking.begin("publish")
-    settings = params.load()
+    record, settings = begin("publish")
     made, ways = files.read_json(paths.BENCHMARK), files.read_json(paths.ENSEMBLE_METRICS)
     digests = data.open_info(paths.PREPARED).sha256
     with TemporaryDirectory() as folder:

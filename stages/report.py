@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from pipeline import comparison, data, diagram, errors, files, graph, mistakes, page, params, paths, report, tracking
 from pipeline.data import Info, Split
 from pipeline.params import Params
+from stages.beginning import begin
 
 CLASSES = 30  # rows of the table by class
 PAIRS, OF_A_PAIR = 5, 8  # confused pairs, and images of each
@@ -20,8 +21,7 @@ GRAPH = (
 
 
 def main() -> None:
-    record = tracking.begin("report")
-    settings = params.load()
+    record, settings = begin("report")
     rows, made = pd.read_csv(paths.BENCHMARK_CSV), files.read_json(paths.BENCHMARK)
     info, test = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "test")
     ships = rows.set_index("method", drop=False).loc[files.read_json(paths.CHOSEN)["row"]]

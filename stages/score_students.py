@@ -1,11 +1,11 @@
 """What students are worth on val, each arm over its seeds: what a sweep is judged by, before anything is exported."""
 
-from pipeline import comparison, errors, files, params, paths, report, tracking
+from pipeline import comparison, errors, files, paths, report, tracking
+from stages.beginning import begin
 
 
 def main() -> None:
-    record = tracking.begin("score_students")
-    settings = params.load()
+    record, settings = begin("score_students")
     arms = settings.student_arms()
     trained = {name: files.read_json(paths.model_metrics(name)) for names in arms.values() for name in names}
     scores = comparison.by_arm(arms, trained)

@@ -1,14 +1,14 @@
 """Time every subset of the teachers, one image at a time, so that members can be chosen by what they cost."""
 
-from pipeline import data, ensemble, errors, files, latency, params, paths, subsets, tracking
+from pipeline import data, ensemble, errors, files, latency, paths, subsets, tracking
 from pipeline.latency import OnnxFiles, Timing
+from stages.beginning import begin
 
 CALLS, WARMUP = 50, 5
 
 
 def main() -> None:
-    record = tracking.begin("time_members")
-    settings = params.load()
+    record, settings = begin("time_members")
     members = list(settings.members())
     systems = {
         subsets.subset_name(names): OnnxFiles(tuple(paths.onnx(name) for name in names), ensemble.uniform(names))

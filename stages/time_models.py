@@ -3,15 +3,15 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline import data, errors, files, fusion, latency, lineup, machine, params, paths, tracking
+from pipeline import data, errors, files, fusion, latency, lineup, machine, paths, tracking
 from pipeline.latency import OnnxFiles, Timing
 from pipeline.lineup import Entry
 from pipeline.params import Params
+from stages.beginning import begin
 
 
 def main() -> None:
-    record = tracking.begin("time_models")
-    settings = params.load()
+    record, settings = begin("time_models")
     fitted = files.read_json(paths.ENSEMBLES)
     trained = {name: files.read_json(paths.model_metrics(name)) for name in settings.models()}
     rows = lineup.entries(list(settings.members()), settings.student_arms(), fitted, trained)

@@ -1,29 +1,32 @@
 """The control arm, a student without a teacher: `python -m stages.train_baseline SEED`."""
 
-from pipeline import compute, data, errors, params, paths, tracking
+from pipeline import compute, data, errors, paths
 from pipeline.students import train_student
 from stages import trained
+from stages.beginning import begin
 
 
 def main(student_seed: str) -> None:
-    record = tracking.begin("train_baseline", student_seed)
-    settings = params.load()
+    record, settings = begin("train_baseline", student_seed)
     name = f"baseline-{student_seed}"
+    info, device = data.open_info(paths.PREPARED), compute.device(settings.compute)
+    logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
+              "compute": settings.compute, "model": settings.control()}  # fmt: skip
+    checkpoint = trained.checkpoint(name, logged, info.sha256, device)
     model, result = train_student(
-        data.open_info(paths.PREPARED),
+        info,
         data.open_split(paths.PREPARED, "train"),
         data.open_split(paths.PREPARED, "val"),
         settings.control(),
         settings.views,
         seed=settings.seed,
         student_seed=int(student_seed),
-        device=compute.device(settings.compute),
+        device=device,
         name=name,
         compiled=settings.compute.compile,
+        checkpoint=checkpoint,
     )
-    logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
-              "compute": settings.compute, "model": settings.control()}  # fmt: skip
-    trained.save(name, model, result, record, settings.tracking, logged)
+    trained.save(name, model, result, record, settings.tracking, logged, checkpoint)
 
 
 if __name__ == "__main__":

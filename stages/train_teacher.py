@@ -5,15 +5,15 @@ NAME-fold0of3 is the teacher NAME without a third of the training images, which 
 
 import torch
 
-from pipeline import compute, data, errors, folds, models, objectives, params, paths, tracking, training
+from pipeline import compute, data, errors, folds, models, objectives, paths, training
 from pipeline.randomness import derive
 from pipeline.views import Looks
 from stages import trained
+from stages.beginning import begin
 
 
 def main(name: str) -> None:
-    record = tracking.begin("train_teacher", name)
-    settings = params.load()
+    record, settings = begin("train_teacher", name)
     device = compute.device(settings.compute)
     member, fold, count = folds.parse(name)
     teacher = settings.teacher(member)
@@ -27,6 +27,8 @@ def main(name: str) -> None:
     model = models.build(teacher, info)
     # Looks of its own and ever new ones: what it labels later is not what it has learned by heart.
     looks = Looks(settings.augmentation, seed, count=None)
+    logged = {"seed": settings.seed, "views": settings.augmentation, "compute": settings.compute, "model": teacher}
+    checkpoint = trained.checkpoint(name, logged, info.sha256, device)
     result = training.fit(
         model,
         train,
@@ -39,9 +41,9 @@ def main(name: str) -> None:
         name=name,
         ids=ids,
         compiled=settings.compute.compile,
+        checkpoint=checkpoint,
     )
-    logged = {"seed": settings.seed, "views": settings.augmentation, "compute": settings.compute, "model": teacher}
-    trained.save(name, model, result, record, settings.tracking, logged)
+    trained.save(name, model, result, record, settings.tracking, logged, checkpoint)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,34 @@
-"""What every training stage leaves: weights, a curve, val's scores, and its record."""
+"""What every training stage leaves: weights, a curve, val's scores, its record, and till then a checkpoint."""
 
 from typing import Any
 
+import torch
+
 from pipeline import files, models, paths, tracking
+from pipeline.checkpoint import Checkpoint
 from pipeline.models import Classifier
 from pipeline.params import Tracking
 from pipeline.tracking import Record
 from pipeline.training import Trained
 
 
+def checkpoint(name: str, params: dict[str, Any], data: dict[str, str], device: torch.device) -> Checkpoint:
+    """What an interrupted training goes on from.
+
+    Args:
+        params: all that it depends on, as they are logged. data: the digests of what it reads.
+    """
+    return Checkpoint(paths.checkpoint(paths.weights(name)), name, tracking.flatten(params), data, device)
+
+
 def save(
-    name: str, model: Classifier, trained: Trained, record: Record, settings: Tracking, params: dict[str, Any]
+    name: str,
+    model: Classifier,
+    trained: Trained,
+    record: Record,
+    settings: Tracking,
+    params: dict[str, Any],
+    checkpoint: Checkpoint,
 ) -> None:
     models.save(model, paths.weights(name))
     files.write_rows(paths.curve(name), trained.curve)
@@ -25,3 +43,4 @@ def save(
         curve=trained.curve,
         artifacts=[paths.curve(name), paths.model_metrics(name)],
     )
+    checkpoint.remove()

@@ -86,7 +86,6 @@ def gathers(settings: Params | None) -> dict[str, list[str]]:
             *[file(name) for file in (paths.onnx, paths.int8, paths.model_metrics) for name in models],
             paths.ENSEMBLE_ONNX,
         ],
-        "time_torch": [file(name) for file in (paths.weights, paths.model_metrics) for name in models],
         "choose": [*[file(name) for file in made for name in models], paths.ENSEMBLE_ONNX],
         "benchmark": [
             *[path for path in weights if path.stem not in models],

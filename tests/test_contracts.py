@@ -18,12 +18,12 @@ STAGES = {name: stage.get("do", stage) for name, stage in DOCUMENT.items()}
 
 LAYERS = [
     *("errors", "paths", "files", "decoding", "randomness", "machine", "folds", "params", "compute", "data"),
-    *("schedule", "usage"),
+    *("schedule", "usage", "checkpoint", "graph", "inputs"),
     *("sources", "splits"),
     *("views", "prefetch", "topk", "logits", "objectives", "metrics", "models", "training", "students", "caching"),
     *("targets", "statistics", "sweeps", "ensemble", "fitting", "diversity", "subsets", "selection"),
     *("tracking", "latency", "eager", "predict", "quantisation", "fusion", "export", "comparison", "lineup", "costs"),
-    *("decision", "registry", "report", "mistakes", "graph", "diagram", "page"),
+    *("decision", "registry", "report", "mistakes", "diagram", "page"),
     *("versions", "summary", "review"),
 ]
 

@@ -8,15 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from ruamel.yaml import YAML
 
+from stages import verify
 from tests.conftest import of_digits, repro, run
 
 MEMBERS = ["resnet-0", "resnet-1", "efficientnet"]
 STUDENTS = ["baseline", "single", "ensemble"]
-MEASURES = ["time_models", "time_torch", "choose", "benchmark", "report", "publish"]
-UNTIMED = ["score_students", "export_ensemble", "export"]  # with all that they need
-TIMED = ["time_members", *MEASURES]
+MEASURES = ["time_models", "choose", "benchmark", "report", "publish"]
 METHODS = ["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
 
 
@@ -116,8 +114,8 @@ def test_the_report_is_the_same_when_it_is_written_again(digits):
 
 def test_one_stage_at_a_time_gives_the_same_bytes_as_two(digits, tmp_path):
     """Of everything but measured times and the runs' records, from nothing, without a cache."""
-    repro(of_digits(tmp_path), *UNTIMED)
-    together, apart = (_outs(root) for root in (digits, tmp_path))
+    repro(of_digits(tmp_path), *verify.UNTIMED)
+    together, apart = (verify.outs(root) for root in (digits, tmp_path))
     assert len(apart) > 60
     assert {path: together[path] for path in apart} == apart
 
@@ -184,14 +182,6 @@ def test_out_of_fold_targets_named_teachers_and_unlabelled_images_go_through_the
     assert seen["distill-ensemble"] - seen["train_baseline"] == 2 * 40  # epochs
     rows = pd.read_csv(digits / "reports/benchmark.csv")
     assert {"ensemble", "from_resnet"} < set(rows["method"])
-
-
-def _outs(root: Path) -> dict[str, str]:
-    """The digest of each out that no measured time goes into."""
-    stages = YAML(typ="safe").load((root / "dvc.lock").read_text())["stages"]
-    outs = {out["path"]: out["md5"] for name, stage in stages.items() if name.split("@")[0] not in TIMED
-            for out in stage.get("outs", [])}  # fmt: skip
-    return {path: md5 for path, md5 in outs.items() if not path.startswith(("runs/", "reports/subsets"))}
 
 
 def _summaries(root: Path) -> int:

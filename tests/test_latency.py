@@ -29,7 +29,7 @@ def found(files):
     pair = (files / "small.onnx", files / "big.onnx")
     alone = Compute(device="cpu", threads=1, compile=False)
     systems = {"small": OnnxFiles(pair[:1]), "big": OnnxFiles(pair[1:]), "fused": OnnxFiles((files / "fused.onnx",)),
-               "torch": Eager(files / "small.safetensors", alone)}  # fmt: skip
+               "torch": Eager(toys.ARCHITECTURE, toys.INFO, alone)}  # fmt: skip
     return latency.measure(systems, toys.images(8), TIMING)
 
 

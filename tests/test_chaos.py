@@ -1,0 +1,84 @@
+"""The whole pipeline on digits, killed again and again at random moments: TRIALS kills, 12 unless the environment says.
+
+`make chaos` makes a hundred. A trial starts `dvc repro`, sends SIGKILL to the stage or to DVC with all that it has
+started, and starts it again. Whenever a round has come to its end, its outputs are compared with those of an
+undisturbed run, and the next round starts from nothing.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+from stages import verify
+from tests.conftest import copy_checkout, run
+
+TRIALS = int(os.environ.get("TRIALS", 12))
+LONGEST = 15  # seconds until a kill; a stage takes some five to start
+CHECKPOINTS = {"CHECKPOINT_SECONDS": "0.2"}
+SEED = 0
+
+
+def test_a_killed_pipeline_ends_with_the_bytes_of_one_that_was_not(tmp_path):
+    undisturbed, killed = (copy_checkout(tmp_path / name) for name in ("undisturbed", "killed"))
+    for root in (undisturbed, killed):
+        wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/smoke.yaml", cwd=root)
+        assert wired.returncode == 0, wired.stderr
+    made = run("dvc", "repro", cwd=undisturbed)
+    assert made.returncode == 0, made.stdout + made.stderr
+    expected, dice, hit, resumed = verify.outs(undisturbed), random.Random(SEED), Counter(), 0
+    while hit.total() < TRIALS:
+        _from_nothing(killed)
+        while True:
+            done, stage, output = _disturbed(killed, dice)
+            resumed += output.count("going on from")
+            hit.update([stage] if stage else [])
+            assert done is not False, output
+            if done:
+                break
+        assert verify.outs(killed) == expected
+    print(f"{hit.total()} kills, {resumed} times on from a checkpoint, 0 outputs that differ; by stage: {dict(hit)}")
+    assert resumed > 0
+
+
+def _disturbed(root: Path, dice: random.Random) -> tuple[bool | None, str, str]:
+    """Start `dvc repro` and kill it: did it end well (None: it was killed), in which stage, and what it said."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | CHECKPOINTS | {"PATH": path, "MLFLOW_TRACKING_URI": "", "PYTHONUNBUFFERED": "1"}
+    log = root / "output.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(["dvc", "repro"], cwd=root, env=environment, stdout=output,
+                                   stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+    wait, whole = dice.uniform(0, LONGEST), dice.random() < 0.5
+    try:
+        process.wait(wait)
+        return process.returncode == 0, "", log.read_text()
+    except subprocess.TimeoutExpired:
+        pass
+    stages = [line.split("'")[1] for line in log.read_text().splitlines() if line.startswith("Running stage")]
+    if whole:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+    process.wait()
+    ended_well = process.returncode == 0  # there was nothing left to kill
+    return ended_well or None, (stages or ["dvc"])[-1].partition("@")[0], log.read_text()
+
+
+def _from_nothing(root: Path) -> None:
+    for name in ("dvc.lock", ".dvc/cache", ".dvc/tmp"):
+        path = root / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for folder in ("models", "data/logits", "data/targets", "data/prepared", "runs", "metrics", "reports"):
+        for path in (root / folder).rglob("*"):
+            if path.is_file() and path.name != ".gitignore":
+                path.unlink()
+    time.sleep(0.1)
