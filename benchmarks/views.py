@@ -56,7 +56,7 @@ def main(question: str = "views") -> None:
             looks = Looks.cached(views, settings.seed)
             caching.cache(cached, [member], train, looks, top_k=None, device=device, name="cache")
             targets.write(path, teacher.log_probs, [files.open_array(cached)], len(info.classes), None)
-            return np.load(path)
+            return np.load(path, allow_pickle=False)
 
         every = settings.views.model_copy(update={"count": epochs})
         rows = cache(every)  # a look has the same number whatever their count is, so fewer looks are the first of them

@@ -66,7 +66,11 @@ def save(
 
 
 def open_info(folder: Path) -> Info:
-    return Info(**files.read_json(folder / "dataset.json"))
+    path = folder / "dataset.json"
+    try:
+        return Info(**files.read_json(path))
+    except TypeError:
+        raise PipelineError(f"{path} is not what `prepare` wrote; delete it and run `dvc repro`.") from None
 
 
 def open_split(folder: Path, name: str) -> Split:
@@ -76,6 +80,6 @@ def open_split(folder: Path, name: str) -> Split:
     for kind in ("images", "labels"):
         path = folder / f"{name}_{kind}.npy"
         arrays[kind] = files.open_array(path)
-        if files.sha256(path) != digests[path.name]:
+        if files.sha256(path) != digests.get(path.name):
             raise PipelineError(f"{path} is not what `prepare` wrote (its checksum differs); delete it, `dvc repro`.")
     return Split(**arrays)

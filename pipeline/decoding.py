@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from pipeline.errors import PipelineError
 
-SUFFIXES = {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
+SUFFIXES = {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN and form != "EPS"}
+FORMATS = sorted(set(Image.OPEN) - {"EPS"})  # which is a program, that Pillow would have Ghostscript run
 LARGEST = 100_000_000  # pixels; more is taken for a file that means to fill the memory
 
 
@@ -17,21 +18,25 @@ def decode(path: Path, size: int, mode: str) -> np.ndarray:
     Args:
         mode: Pillow's "L" for one channel or "RGB" for three.
     Raises:
-        PipelineError: no image, cut short, or of more than LARGEST pixels.
+        PipelineError: no image, cut short, of more than LARGEST pixels, or of 32 bits a pixel.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > LARGEST:
                 raise PipelineError(
                     f"{path} has {image.width:,} x {image.height:,} pixels; at most {LARGEST:,} are read."
                 )
             upright = ImageOps.exif_transpose(image)
+            if upright.mode in ("I", "F"):
+                raise PipelineError(f"{path} has pixels of 32 bits, of any range; save it with 8 or 16.")
             if upright.mode.startswith("I;16"):  # which `convert` would clip at 255
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             return np.asarray(ImageOps.fit(upright.convert(mode), (size, size))).reshape(size, size, len(mode))
     except FileNotFoundError:
         raise PipelineError(f"{path} does not exist.") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+    except PipelineError:
+        raise
+    except Exception as error:  # Pillow's readers trip over whatever a broken file holds
         raise PipelineError(f"{path} can't be read as an image ({error}); mend it or take it out.") from None
 
 

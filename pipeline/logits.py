@@ -45,6 +45,8 @@ def seal(folder: Path, origin: Origin) -> None:
 def open_cache(folder: Path, split: str, origin: Origin) -> np.ndarray:
     """Memory-map one split's logits, or say in a sentence which part of the manifest differs from `origin`."""
     manifest = files.read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict) or "sha256" not in manifest:
+        raise PipelineError(f"{folder / 'manifest.json'} is not what `cache_logits` wrote; delete it, `dvc repro`.")
     for key, expected in vars(origin).items():
         if manifest.get(key) != expected:
             raise PipelineError(
@@ -52,7 +54,7 @@ def open_cache(folder: Path, split: str, origin: Origin) -> np.ndarray:
             )
     path = folder / f"{split}.npy"
     array = files.open_array(path)
-    if files.sha256(path) != manifest["sha256"][split]:
+    if files.sha256(path) != manifest["sha256"].get(split):
         raise PipelineError(f"{path} is not what `cache_logits` wrote (its checksum differs); delete it, `dvc repro`.")
     return array
 

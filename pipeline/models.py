@@ -88,11 +88,16 @@ def load(path: Path) -> Classifier:
     try:
         with safe_open(path, framework="pt") as file:
             spec = json.loads(file.metadata()["spec"])
+            architecture, info = Architecture(**spec["architecture"]), Info(**spec["info"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     except FileNotFoundError:
         raise errors.missing(path) from None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise PipelineError(f"{path} is corrupt or was not written by this pipeline ({error}); delete it.") from None
-    model = build(Architecture(**spec["architecture"]), Info(**spec["info"]))
-    model.load_state_dict(tensors)
+    model = build(architecture, info)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise PipelineError(f"{path} holds weights of another shape than its model's ({reason}); delete it.") from None
     return model.eval()

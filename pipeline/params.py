@@ -4,26 +4,37 @@
 """
 
 import difflib
+import json
+import math
+import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import Node, ScalarNode
 
 from pipeline import errors, folds, paths
 from pipeline.errors import PipelineError
 
 STUDENT_ARMS = ("baseline", "single", "ensemble")  # a student's name is ARM-SEED
+LARGEST = 100_000  # values in a YAML file, each alias counted as what it stands for: nine lines can mean a billion
+SENTENCES = 20  # said of one file, at most
+SHOWN = 60  # characters of a key or a value in a sentence, at most
+LONGEST_NAME = 255  # bytes that file systems give to a name
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 CombinationMethod = Literal["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
-Source = Annotated[str, Field(pattern=r"^(single|ensemble|from_[a-z][a-z0-9_]{0,31}(-\d{1,10})?)$")]
+Source = Annotated[str, Field(pattern=r"^(single|ensemble|from_[a-z][a-z0-9_]{0,31}(-[0-9]{1,10})?)$")]
 Temperature = Annotated[float, Field(gt=0, le=1000)]
 OBJECTIVE_WEIGHTS = {"dkd": {"target": 1.0, "others": 8.0}, "dist": {"inter": 1.0, "intra": 1.0}}  # and their defaults
 TeacherName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
@@ -35,14 +46,51 @@ def _distinct(values: list) -> list:
     return values
 
 
+def _printable(text: str) -> str:
+    if not text.strip() or UNPRINTABLE.search(text):
+        raise ValueError("is blank or holds characters that can't be printed")
+    return text
+
+
+def _folder_of_images(text: str) -> str:
+    """Anywhere on this machine, but for what DVC would take for something else and for where stages write."""
+    folder = Path(os.path.normpath(Path.cwd() / text))
+    if "://" in text:
+        raise ValueError(f"is {_short(text)}, an address; it should be a folder on this machine")
+    if folder.suffix == ".dvc" or folder.name in (".dvc", paths.DVC_YAML.name, paths.DVC_LOCK.name):
+        raise ValueError(f"is {_short(text)}, a name that DVC keeps for its own files; choose another folder")
+    if any(len(part.encode()) > LONGEST_NAME for part in folder.parts):
+        raise ValueError(f"has a name of more than {LONGEST_NAME} bytes")
+    for name in paths.WRITTEN:
+        written = Path.cwd() / name
+        if folder == written or folder in written.parents or written in folder.parents:
+            raise ValueError(f"is {_short(text)}, but stages write into {name}; it should be a folder for images alone")
+    return text
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        text = json.dumps(values, allow_nan=False, ensure_ascii=False)
+        plain = json.loads(text.encode()) == values
+    except (ValueError, TypeError, RecursionError):
+        plain = False
+    if not plain:
+        raise ValueError("should hold numbers, text, true, false, null, and lists and blocks of these")
+    return values
+
+
+Seeds = Annotated[list[Seed], Field(min_length=1, max_length=100), AfterValidator(_distinct)]
+Folder = Annotated[str, Field(min_length=1), AfterValidator(_printable), AfterValidator(_folder_of_images)]
+
+
 class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class Data(Block):
     source: Literal["fashion_mnist", "digits", "image_folder"]
-    path: Annotated[str, Field(min_length=1)]
-    unlabelled: Annotated[str, Field(min_length=1)]
+    path: Folder
+    unlabelled: Folder
     image_size: Annotated[int, Field(ge=8, le=1024)]
     val_fraction: Fraction
     test_fraction: Fraction
@@ -64,11 +112,11 @@ class Augmentation(Block):
 class Views(Augmentation):
     """Augmentation, and how many looks of it are cached."""
 
-    count: Count
+    count: Annotated[int, Field(ge=1, le=1000)]
 
 
 class Compute(Block):
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")]
     threads: Annotated[int, Field(ge=1, le=1024)]
     compile: bool
 
@@ -80,15 +128,15 @@ class Logits(Block):
 class Architecture(Block):
     """A timm model by name; see pipeline.models.build."""
 
-    model: Annotated[str, Field(min_length=1)]
-    kwargs: dict[str, Any] = {}
+    model: Annotated[str, Field(min_length=1, max_length=200)]
+    kwargs: Annotated[dict[str, Any], AfterValidator(_plain)] = {}
     stem_stride: Annotated[int, Field(ge=1, le=4)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
 
 
 class Training(Block):
-    epochs: Count
-    batch_size: Annotated[int, Field(ge=2)]
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    batch_size: Annotated[BatchSize, Field(ge=2)]
     lr: Positive
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -102,11 +150,11 @@ class Model(Architecture, Training):
 class Teacher(Model):
     """With `seeds`, a deep ensemble: a member NAME-SEED for each of them (Lakshminarayanan et al. 2017)."""
 
-    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)] | None = None
+    seeds: Seeds | None = None
 
 
 class Student(Model):
-    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
+    seeds: Seeds
 
 
 class Baseline(Block):
@@ -174,7 +222,7 @@ class Distill(Block):
 
 class Benchmark(Block):
     threads: Annotated[int, Field(ge=1, le=1024)]
-    calls: dict[Count, Count]
+    calls: dict[BatchSize, Count]
     warmup: Count
     bootstrap: Annotated[int, Field(ge=100, le=10_000_000)]
 
@@ -203,7 +251,7 @@ class Deploy(Block):
 
 
 class Tracking(Block):
-    experiment: Annotated[str, Field(min_length=1, max_length=200)]
+    experiment: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
     strict: bool
 
 
@@ -231,8 +279,15 @@ class Params(Block):
 
     @model_validator(mode="after")
     def _names_are_free(self) -> "Params":
-        if taken := sorted(set(self.teachers) & set(STUDENT_ARMS)):
-            raise ValueError(f"`teachers.{taken[0]}` has the name of a kind of student; choose another name")
+        """Teachers, students and ensembles are rows of one table and files of one folder."""
+        ensembles = ("simple", *get_args(CombinationMethod))
+        for name in self.teachers:
+            if name in STUDENT_ARMS or name.startswith("from_"):
+                raise ValueError(f"`teachers.{name}` has the name of a kind of student; choose another name")
+            if name in ensembles:
+                raise ValueError(f"`teachers.{name}` has the name of a kind of ensemble; choose another name")
+            if name == "deployed" or name.endswith("_int8"):
+                raise ValueError(f"`teachers.{name}` has the name of what is made from a model; choose another name")
         return self
 
     @property
@@ -306,11 +361,14 @@ def load(path: Path = paths.PARAMS) -> Params:
         mistakes = invalid.errors()
         misspelt = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]  # explains what is missing
         sentences = [_sentence(mistake) for mistake in misspelt or mistakes]
+        if len(sentences) > SENTENCES:
+            sentences[SENTENCES:] = [f"{len(sentences) - SENTENCES} more mistakes."]
         raise PipelineError("\n       ".join(f"{path}: {sentence}" for sentence in sentences)) from None
 
 
 def read(path: Path, yaml: YAML) -> Any:
     """The file's content by that reader; what is no YAML is a PipelineError."""
+    yaml.Composer = _Bounded
     try:
         return yaml.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -321,12 +379,34 @@ def read(path: Path, yaml: YAML) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise PipelineError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}.") from None
-    except (ValueError, TypeError, RecursionError) as error:  # of a date or a number that is none, or a monstrous key
+    except OSError:
+        raise  # a folder of that name, say: pipeline.errors.run has the sentence
+    except Exception as error:  # ruamel.yaml trips over dates, numbers and tags that are none, and over deep nesting
         raise PipelineError(f"{path}: not valid YAML: {error}.") from None
 
 
+class _Bounded(Composer):
+    """Refuses a document before it is built whose aliases multiply it beyond LARGEST, or that holds itself."""
+
+    def get_single_node(self) -> Node | None:
+        node = super().get_single_node()
+        if node is not None and _values(node, {}) > LARGEST:
+            raise ComposerError("", None, f"its aliases make more than {LARGEST:,} values of it", node.start_mark)
+        return node
+
+
+def _values(node: Node, known: dict[int, float]) -> float:
+    """How many values a node stands for. known: of the nodes that were counted, by their `id`."""
+    if id(node) not in known:
+        known[id(node)] = math.inf  # until it is counted: whoever asks meanwhile is a part of it
+        parts = [] if isinstance(node, ScalarNode) else node.value
+        flat = [part for pair in parts for part in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(_values(part, known) for part in flat)
+    return known[id(node)]
+
+
 def _sentence(error: dict[str, Any]) -> str:
-    keys = [str(part) for part in error["loc"] if part != "[key]"]
+    keys = [_shown(part).strip("'\"") for part in error["loc"] if part != "[key]"]
     key = ".".join(keys) or "the file"
     if error["type"] == "extra_forbidden":
         known = _known_keys(keys[:-1])
@@ -341,9 +421,18 @@ def _sentence(error: dict[str, Any]) -> str:
     if error["type"] in ("model_type", "dict_type"):
         return f"`{key}` must be a block of `key: value` lines."
     message = re.sub(r"^\w+ should ", "", error["msg"]).replace(" after validation", "")
-    value = repr(error["input"])
-    value = value if len(value) <= 60 else value[:57] + "..."
-    return f"`{key}` should {message}; it is {value}."
+    return f"`{key}` should {message}; it is {_shown(error['input'])}."
+
+
+def _shown(value: Any) -> str:
+    try:
+        return _short(repr(value))
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
 def _known_keys(parents: list[str]) -> list[str]:

@@ -34,6 +34,7 @@ TRADE_OFF = Path("reports/accuracy_latency.png")
 RELIABILITY = Path("reports/reliability.png")
 CONFUSION = Path("reports/confusion.png")
 REPORT_HTML = Path("reports/report.html")
+WRITTEN = ("data/prepared", "data/logits", "data/targets", "models", "metrics", "reports", "runs")  # by stages
 
 
 def weights(model: str) -> Path:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from pipeline import decoding, files
 from pipeline.data import UNLABELLED
 from pipeline.errors import PipelineError
-from pipeline.params import Data
+from pipeline.params import UNPRINTABLE, Data
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _from_mirrors(scratch: Path) -> Path:
     for name in FASHION_MNIST:
         for attempt, mirror in enumerate(FashionMNIST.mirrors, start=1):
             try:
-                with urllib.request.urlopen(mirror + name, timeout=20) as answer:
+                with urllib.request.urlopen(mirror + name, timeout=20) as answer:  # noqa: S310 (torchvision's own addresses)
                     (scratch / name).write_bytes(answer.read(LARGEST_FILE))
                 break
             except (OSError, http.client.HTTPException):
@@ -221,6 +221,9 @@ def _image_folder(folder: Path, size: int) -> Source:
     for path, name, _ in found:
         if name not in classes:
             raise PipelineError(f"{path} is of the class `{name}`, of which there is no training image.")
+    for name in classes:
+        if UNPRINTABLE.search(name):  # neither JSON nor the tables can hold it
+            raise PipelineError(f"{roots[0][0]} has a class folder {name!r}; its name should be text on one line.")
     images = _decode_all([path for path, _, _ in found], size, "RGB")
     labels = np.array([classes.index(name) for _, name, _ in found], dtype=np.int64)
     return Source(images, labels, classes, np.array([fixed for _, _, fixed in found]))
