@@ -48,8 +48,7 @@ ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 OBJECTIVES = get_args(Distill.model_fields["objective"].annotation)
 DURATIONS = (5, 10, 15)  # epochs
 CHANNELS = ((4, 8, 16, 24), (8, 16, 32, 48), (16, 32, 48, 64), (16, 32, 64, 96), (24, 48, 96, 144))
-EPOCHS = 5  # fewer than the default student has, but for the question of patience
-RATES, SMOOTHINGS = (0.003, 0.006, 0.012, 0.024), (0.0, 0.1)
+RATES, SMOOTHINGS = (0.006, 0.012, 0.018, 0.024, 0.036), (0.0, 0.1)
 RESAMPLES = 10_000
 PAGE = Path(__file__).parent / "advice.md"
 PICTURES = Path(__file__).parent / "pictures"
@@ -81,7 +80,7 @@ def main(name: str = "") -> None:
         raise PipelineError(f"`{name}` is no question; there are {', '.join(QUESTIONS)}.")
     if not paths.targets("ensemble").exists():
         raise PipelineError("This needs the ensemble's targets; run `make repro` first.")
-    settings, question = _settings(), QUESTIONS[name]
+    settings, question = params.load(), QUESTIONS[name]
     arms = question.arms(settings)
     answers = _students(arms, settings)
     table = _table(arms, answers, settings)
@@ -90,11 +89,6 @@ def main(name: str = "") -> None:
     page.publish(name, table.drop(columns="line"), [], PAGE)
     for axis in [question.axis, *(["p50 ms"] if name == "size" else [])]:
         _draw(table, arms, axis, question, PICTURES / f"{name}{'_latency' if axis == 'p50 ms' else ''}.png")
-
-
-def _settings() -> Params:
-    settings = params.load()
-    return settings.model_copy(update={"student": settings.student.model_copy(update={"epochs": EPOCHS})})
 
 
 def _alone(settings: Params, name: str = "student alone", x: float = float("nan"), **student: Any) -> Arm:
@@ -167,7 +161,7 @@ def _students(arms: list[Arm], settings: Params) -> np.ndarray:
 
 
 def _train(arm: Arm, seed: int) -> np.ndarray:
-    settings = _settings()
+    settings = params.load()
     device = compute.device(settings.compute.model_copy(update={"threads": 1}))
     info, train, val = data.open_info(paths.PREPARED), *(data.open_split(paths.PREPARED, s) for s in ("train", "val"))
     distill, taught_by = None, None
