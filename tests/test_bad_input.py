@@ -1,24 +1,348 @@
-"""What a user can get wrong: one sentence on stderr, exit status 1, nothing written, no traceback."""
+"""What a user can get wrong: one sentence on stderr, exit status 1, nothing written, no traceback.
 
+The first tables ask the reading functions through `errors.run`, as every command does; the rest are real processes.
+"""
+
+import gzip
+import io
+import json
+import pickle
 import shutil
+import struct
 import sys
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from pipeline import compute, data, decoding, errors, files, latency, logits, models, params, sources, splits
+from pipeline.params import Architecture, Compute, Logits
+from pipeline.views import Looks
+from tests import toys
 from tests.conftest import CHECKOUT, run
+
+PARAMS = (CHECKOUT / "params.yaml").read_text()
+
+
+def sentence(command: Callable[[], object]) -> str:
+    """What the command leaves on stderr; its exit status is 1, as that of any exit with a text."""
+    with pytest.raises(SystemExit) as ended:
+        errors.run(lambda *words: command())
+    assert isinstance(ended.value.code, str) and ended.value.code.startswith("error: ")
+    assert "Traceback" not in ended.value.code
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (PARAMS, "", "`the file` must be a block"),
+        (PARAMS, "- seed", "`the file` must be a block"),
+        ("seed: 0", "seed: zero", "`seed` should be a valid integer"),
+        ("seed: 0", "seed: 1.5", "`seed` should be a valid integer"),
+        ("seed: 0", "seed: -1", "`seed` should be greater than or equal to 0"),
+        ("seed: 0", "seed: 0x" + "f" * 5000, "`seed` should be less than 4294967296; it is a number of thousands"),
+        ("seed: 0", "seed: !!bool maybe", "not valid YAML"),
+        ("seed: 0", "seed: 2024-02-30", "not valid YAML"),
+        ("seed: 0", "seed: !!python/object/apply:os.system [touch x]", "not valid YAML"),
+        ("seed: 0", "seed: 0\nseed: 1", 'found duplicate key "seed"'),
+        ("seed: 0", "seed: 0\n1: 2", "`1`"),
+        ("seed: 0", "seed: [0", "params.yaml, line"),
+        ("seed: 0", "\tseed: 0", "params.yaml, line"),
+        ("seed: 0", "seed: &s [*s]", "its aliases make more than 100,000 values"),
+        ("seed: 0", f"seed: {'[' * 700}", "not valid YAML"),
+        ("  shift: 2 ", "  shfit: 2 ", "`views.shfit` is not a setting; did you mean `shift`?"),
+        ("  flip: true", "  flip: sometimes", "`views.flip` should be a valid boolean"),
+        ("  count: 4 ", "  count: 1000000 ", "`views.count` should be less than or equal to 1000"),
+        ("  alpha: 0.7", "  alpha: .nan", "`distill.alpha` should be a finite number"),
+        ("  alpha: 0.7", "  alpha: 2024-02-03", "`distill.alpha` should be a valid number"),
+        ("  temperature: 2.0", "  temperature: -.inf", "`distill.temperature` should be a finite number"),
+        ("  weights: {}", "  weights: {target: 1}", "`weights.target` is no weight of kd"),
+        ("{channels: [16, 32, 64, 96]}", "{channels: 2024-02-03}", "`student.kwargs` should hold numbers"),
+        ("{channels: [16, 32, 64, 96]}", "{channels: .nan}", "`student.kwargs` should hold numbers"),
+        ("{channels: [16, 32, 64, 96]}", "&k {channels: *k}", "its aliases make more"),
+        ("  seeds: [0, 1, 2]", f"  seeds: {list(range(1000))}", "`student.seeds` should have at most 100 items"),
+        ("{1: 400, 128: 10}", "{1: 400, 128: 10, 99999999999: 1}", "`benchmark.calls.99999999999`"),
+        ("  resnet:", "  weighted:", "`teachers.weighted` has the name of a kind of ensemble"),
+        ("  resnet:", "  deployed:", "`teachers.deployed` has the name of what is made from a model"),
+        ("  resnet:", "  null:", "`teachers.None`"),
+        ("device: auto ", "device: cuda:x ", "`compute.device`"),
+        ("name: fashion ", "name: ../fashion ", "`deploy.name`"),
+        ("experiment: distillation", "experiment: ' '", "`tracking.experiment` is blank"),
+        ("path: data/images ", "path: s3://bucket/images ", "`data.path` is s3://bucket/images, an address"),
+        ("path: data/images ", "path: models ", "`data.path` is models, but stages write into models"),
+        ("path: data/images ", "path: . ", "`data.path` is ., but stages write into data/prepared"),
+        ("path: data/images ", 'path: "a\\0b" ', "`data.path` is blank or holds characters"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_params_are_refused(tmp_path, old, new, words):
+    assert PARAMS.count(old) == 1
+    (tmp_path / "params.yaml").write_text(PARAMS.replace(old, new))
+    said = sentence(lambda: params.load(tmp_path / "params.yaml"))
+    assert words in said and "params.yaml" in said and len(said.splitlines()) == 1
+
+
+def bomb(multiply: str, start: str, line: str) -> str:
+    """YAML that names what stands before it eight times a line."""
+    text = f"b0: &b0 {start}\n"
+    for level in range(1, 12):
+        text += f"b{level}: &b{level} " + line.format(multiply.join([f"*b{level - 1}"] * 8)) + "\n"
+    return text
+
+
+@pytest.mark.parametrize(("start", "line"), [("[ha]", "[{}]"), ("{ha: 1}", "{{<<: [{}]}}")], ids=["lists", "merges"])
+def test_a_few_lines_that_mean_billions_are_refused_at_once(tmp_path, start, line):
+    (tmp_path / "params.yaml").write_text(PARAMS + bomb(", ", start, line))
+    assert "its aliases make more than 100,000 values" in sentence(lambda: params.load(tmp_path / "params.yaml"))
+
+
+def picture(path: Path, size: tuple[int, int] = (12, 12)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (200, 0, 0)).save(path)
+    return path
+
+
+def loop(root: Path) -> None:
+    picture(root / "red/0.png")
+    (root / "red/again").symlink_to(root)
+    (root / "blue").symlink_to("blue")
+
+
+def few(root: Path) -> None:
+    for name in ("red", "blue"):
+        picture(root / name / "0.png")
+
+
+def named(*names: str) -> Callable[[Path], None]:
+    return lambda root: [picture(root / name) for name in names] and None
+
+
+FOLDERS = [
+    ("missing", lambda root: root.rmdir(), "which is no folder"),
+    ("a file", lambda root: root.rmdir() or root.write_text("images"), "which is no folder"),
+    ("empty", lambda root: None, "has no images"),
+    ("images, but no class folders", named("0.png", "1.png"), "has no images"),
+    ("class folders without images", lambda root: [(root / name).mkdir() for name in "ab"], "has no images"),
+    ("one class", named("red/0.png", "red/1.png"), "single class `red`"),
+    ("a symlink loop", loop, "single class `red`"),
+    ("hidden images alone", named("red/.0.png", ".blue/0.png"), "has no images"),
+    ("no training images", named("test/red/0.png", "test/blue/0.png"), "no folder `train`"),
+    ("a class of test alone", named("train/a/0.png", "train/b/0.png", "test/c/0.png"), "class `c`"),
+    ("too few images", few, "can't be taken from 2 images of 2 classes"),
+    ("a class on two lines", named("re\nd/0.png", "blue/0.png"), "class folder 're\\nd'"),
+    ("a class that is no text", named("r\udcff/0.png", "blue/0.png"), "class folder 'r\\udcff'"),
+]
+
+
+@pytest.mark.parametrize(("make", "words"), [row[1:] for row in FOLDERS], ids=[row[0] for row in FOLDERS])
+def test_a_folder_of_images_is_refused(tmp_path, make, words):
+    root = tmp_path / "images"
+    root.mkdir()
+    make(root)
+    asked = toys.data_params(source="image_folder", path=str(root))
+    said = sentence(lambda: splits.split(sources.load(asked, tmp_path / "raw"), asked, 0))
+    assert words in said and (str(root) in said or "`data." in said)
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG of that size by its header, with next to nothing in it."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+def saved(form: str, mode: str = "RGB", **options: object) -> bytes:
+    content = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(noise).convert(mode).save(content, form, **options)
+    return content.getvalue()
+
+
+IMAGES = [
+    ("zero bytes", "x.png", b"", "can't be read as an image"),
+    ("text", "x.png", b"no image at all", "can't be read as an image"),
+    ("half a JPEG", "x.jpg", saved("JPEG")[:900], "can't be read as an image"),
+    ("half a PNG", "x.png", saved("PNG")[:900], "can't be read as an image"),
+    ("half a GIF", "x.gif", saved("GIF")[:700], "can't be read as an image"),
+    ("a PNG with a wrong checksum", "x.png", saved("PNG").replace(b"IDAT", b"IDAX"), "can't be read as an image"),
+    ("a decompression bomb", "x.png", png_of(60_000, 60_000), "can't be read as an image"),
+    ("huge dimensions", "x.png", png_of(11_000, 11_000), "has 11,000 x 11,000 pixels; at most 100,000,000"),
+    ("a size of nought", "x.png", png_of(0, 0), "can't be read as an image"),
+    ("32 bits a pixel", "x.tif", saved("TIFF", "F"), "has pixels of 32 bits"),
+    ("a program in PostScript", "x.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "can't be read"),
+    ("gzip", "x.png", gzip.compress(bytes(9)), "can't be read as an image"),
+    ("a video", "x.mpg", b"\x00\x00\x01\xb3\x01\x00\x10", "can't be read as an image"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [row[1:] for row in IMAGES], ids=[row[0] for row in IMAGES])
+def test_an_image_is_refused(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        said = sentence(lambda: decoding.decode(tmp_path / name, 8, "RGB"))
+    assert words in said and str(tmp_path / name) in said
+
+
+ODD = [
+    ("one pixel", "x.png", "L", {}),
+    ("CMYK", "x.jpg", "CMYK", {}),
+    ("16 bits", "x.png", "I;16", {}),
+    ("a palette with transparency", "x.png", "P", {"transparency": 0}),
+    ("animated", "x.gif", "P", {"save_all": True, "append_images": [Image.new("P", (40, 40))]}),
+]
+
+
+@pytest.mark.parametrize(("name", "mode", "options"), [row[1:] for row in ODD], ids=[row[0] for row in ODD])
+def test_an_odd_but_sound_image_is_read(tmp_path, name, mode, options):
+    Image.new(mode, (1, 1) if mode == "L" else (40, 40), 9).save(tmp_path / name, **options)
+    assert decoding.decode(tmp_path / name, 8, "RGB").shape == (8, 8, 3)
+
+
+LOOKS = Looks(toys.VIEWS, 0, 2)
+ORIGIN = logits.Origin.of([], toys.INFO, LOOKS, Logits(top_k=None))
+
+
+def weights(path: Path) -> None:
+    models.save(toys.classifier(), path)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def other_shape(path: Path) -> None:
+    """Says that it is a larger model than its weights are of."""
+    larger = toys.classifier(architecture=Architecture(model="test_resnet", kwargs={"channels": [8, 8, 8, 16]}))
+    larger.architecture = toys.ARCHITECTURE
+    models.save(larger, path)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple:
+        return print, ("code of a file ran",)
+
+
+def harmful(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Harmful()))
+
+
+def array(content: np.ndarray, **options: bool) -> Callable[[Path], None]:
+    return lambda path: np.save(path.open("wb"), content, **options)
+
+
+def cache(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        files.write_array(path.parent / "train.npy", np.zeros((2, 3, 2), np.float16))
+        logits.seal(path.parent, ORIGIN)
+        manifest = files.read_json(path)
+        files.write_json(path, change(manifest) or manifest)
+
+    return make
+
+
+def text(content: str) -> Callable[[Path], None]:
+    return lambda path: path.write_text(content) and None
+
+
+WEIGHTS, ARRAY, CACHE, ONNX = "model.safetensors", "x.npy", "manifest.json", "model.onnx"
+FILES = [
+    ("weights that are missing", WEIGHTS, lambda path: None, "is missing"),
+    ("weights that are cut", WEIGHTS, lambda path: weights(path) or cut(path), "is corrupt"),
+    ("weights that are garbage", WEIGHTS, text("garbage"), "is corrupt"),
+    ("weights of another shape", WEIGHTS, other_shape, "of another shape"),
+    ("weights that are a pickle", WEIGHTS, harmful, "is corrupt"),
+    ("an array that is cut", ARRAY, lambda path: array(np.arange(9))(path) or cut(path), "is cut short"),
+    ("an array that is a pickle", ARRAY, harmful, "is cut short or is no .npy file"),
+    ("an array of objects", ARRAY, array(np.array([Harmful()]), allow_pickle=True), "is no .npy file"),
+    ("a cache of other weights", CACHE, cache(lambda known: known.update(weights=["0"])), "from other weights"),
+    ("a cache of other views", CACHE, cache(lambda known: known.update(views={})), "from other `views`"),
+    ("a cache of another seed", CACHE, cache(lambda known: known.update(view_seed=1)), "from other `seed`"),
+    ("a cache of other classes", CACHE, cache(lambda known: known.update(classes=["a"])), "from other class names"),
+    ("a cache with other logits", CACHE, cache(lambda known: known.update(sha256={})), "train.npy is not what"),
+    ("a manifest that is no block", CACHE, cache(lambda known: [1]), "is not what `cache_logits` wrote"),
+    ("a manifest that is no JSON", CACHE, text("{"), "is not valid JSON"),
+    ("prepared data of another form", "dataset.json", text("[1]"), "is not what `prepare` wrote"),
+    ("prepared data that are cut", "dataset.json", text('{"classes": ['), "is not valid JSON"),
+    ("a graph that is garbage", ONNX, text("garbage"), "is no readable ONNX file"),
+    ("a graph that is missing", ONNX, lambda path: None, "is missing"),
+]
+READERS = {
+    WEIGHTS: models.load,
+    ARRAY: files.open_array,
+    CACHE: lambda path: logits.open_cache(path.parent, "train", ORIGIN),
+    "dataset.json": lambda path: data.open_info(path.parent),
+    ONNX: lambda path: latency.session(path, 1),
+}
+
+
+@pytest.mark.parametrize(("name", "make", "words"), [row[1:] for row in FILES], ids=[row[0] for row in FILES])
+def test_a_file_is_refused_and_stays_as_it_is(tmp_path, capfd, name, make, words):
+    path = tmp_path / name
+    make(path)
+    before = {found: found.read_bytes() for found in tmp_path.iterdir()}
+    said = sentence(lambda: READERS[name](path))
+    assert words in said and str(tmp_path) in said
+    assert {found: found.read_bytes() for found in tmp_path.iterdir()} == before
+    assert "code of a file ran" not in capfd.readouterr().out
+
+
+def test_a_checkpoint_of_timm_that_is_a_pickle_does_not_run(tmp_path, capfd):
+    harmful(tmp_path / "evil.pth")
+    asked = Architecture(model="test_resnet", kwargs={"checkpoint_path": str(tmp_path / "evil.pth")})
+    assert "does not work" in sentence(lambda: models.build(asked, toys.INFO))
+    assert "code of a file ran" not in capfd.readouterr().out
+
+
+def test_a_gzip_bomb_is_unpacked_no_further_than_fashion_mnist_is_large(tmp_path, monkeypatch):
+    (tmp_path / "fashion-mnist").mkdir()
+    monkeypatch.setattr(sources, "LARGEST_FILE", 2**20)
+    (tmp_path / "fashion-mnist" / next(iter(sources.FASHION_MNIST))).write_bytes(gzip.compress(bytes(2**24)))
+    read: list[int] = []
+    digest = sources.hashlib.sha256
+    monkeypatch.setattr(sources.hashlib, "sha256", lambda content: read.append(len(content)) or digest(content))
+    asked = toys.data_params(source="fashion_mnist", image_size=28)
+    assert "is cut short or corrupt" in sentence(lambda: sources.load(asked, tmp_path))
+    assert read == [2**20]
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "cuda:999", "mps"])
+def test_a_device_that_is_not_there_is_refused(device):
+    said = sentence(lambda: compute.device(Compute(device=device, threads=1, compile=False)))
+    assert f"`compute.device` is {device}, which this machine can't use" in said
+
+
+@pytest.fixture(scope="session")
+def wired(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("wired")
+    for name in ("pipeline", "stages"):
+        shutil.copytree(CHECKOUT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(CHECKOUT / name, root)
+    for name in ("images", "unlabelled"):
+        (root / "data" / name).mkdir(parents=True)
+    smoke = CHECKOUT / "profiles/smoke.yaml"
+    assert run(sys.executable, "-m", "stages.wiring", "--profile", str(smoke), cwd=root).returncode == 0
+    return root
 
 
 @pytest.fixture
-def project(tmp_path):
-    for name in ("pipeline", "stages"):
-        shutil.copytree(CHECKOUT / name, tmp_path / name)
-    shutil.copy(CHECKOUT / "params.yaml", tmp_path)
-    for name in ("images", "unlabelled"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-    smoke = CHECKOUT / "profiles/smoke.yaml"
-    shutil.copy(CHECKOUT / "dvc.yaml", tmp_path)
-    assert run(sys.executable, "-m", "stages.wiring", "--profile", str(smoke), cwd=tmp_path).returncode == 0
-    return tmp_path
+def project(tmp_path, wired):
+    shutil.copytree(wired, tmp_path / "project")
+    return tmp_path / "project"
+
+
+def contents(root: Path) -> dict[Path, bytes]:
+    found = [path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {path: path.read_bytes() for path in found}
 
 
 def change(project, old, new):
@@ -27,17 +351,17 @@ def change(project, old, new):
     (project / "params.yaml").write_text(text.replace(old, new))
 
 
-def refused(project, *words) -> str:
-    before = sorted(path for path in project.rglob("*") if "__pycache__" not in path.parts)
-    result = run(sys.executable, "-m", *words, cwd=project)
+def refused(project, *words, **environment) -> str:
+    before = contents(project)
+    result = run(sys.executable, "-m", *words, cwd=project, **environment)
     assert result.returncode == 1, result.stdout + result.stderr
     assert result.stderr.startswith("error: ") and "Traceback" not in result.stderr, result.stderr
-    assert sorted(path for path in project.rglob("*") if "__pycache__" not in path.parts) == before
+    assert contents(project) == before
     return result.stderr
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "sentence"),
+    ("old", "new", "words"),
     [
         ("  temperature:", "  temprature:", "did you mean `temperature`?"),
         ("source: digits", "source: cifar", "`data.source`"),
@@ -48,9 +372,9 @@ def refused(project, *words) -> str:
         ("train_samples: null", "train_samples: 3", "`data.train_samples`"),
     ],
 )
-def test_prepare_refuses(project, old, new, sentence):
+def test_prepare_refuses(project, old, new, words):
     change(project, old, new)
-    assert sentence in refused(project, "stages.prepare")
+    assert words in refused(project, "stages.prepare")
 
 
 @pytest.fixture
@@ -60,17 +384,17 @@ def prepared(project, digits):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "sentence"),
+    ("old", "new", "words"),
     [
         ("model: test_efficientnet", "model: test_eficientnet", "test_efficientnet"),
         ("{channels: [8, 16, 16, 32]}", "{chanels: [8]}", "chanels"),
         ("epochs: 3, batch_size: 64, lr: 0.01", "epochs: 3, batch_size: 64, lr: 1.0e+30", "diverged"),
     ],
 )
-def test_training_refuses(prepared, old, new, sentence):
+def test_training_refuses(prepared, old, new, words):
     change(prepared, old, new)
     name = "efficientnet" if "efficientnet" in old else "resnet"
-    assert sentence in refused(prepared, "stages.train_teacher", name)
+    assert words in refused(prepared, "stages.train_teacher", name)
 
 
 def test_training_refuses_an_unknown_teacher(prepared):
@@ -94,15 +418,15 @@ def cached(prepared, digits):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "sentence"),
+    ("old", "new", "words"),
     [
         ("budget_ms: null", "budget_ms: 0.0001", "`ensemble.budget_ms` is 0.0001, but even the fastest"),
         ("folds: 3", "folds: 90", "`ensemble.folds` is 90, but a class has only"),
     ],
 )
-def test_choosing_an_ensemble_refuses(cached, old, new, sentence):
+def test_choosing_an_ensemble_refuses(cached, old, new, words):
     change(cached, old, new)
-    assert sentence in refused(cached, "stages.fit_ensemble")
+    assert words in refused(cached, "stages.fit_ensemble")
 
 
 def test_a_missing_profile_is_refused(project):
@@ -118,3 +442,23 @@ def test_a_teacher_that_was_not_wired_is_refused_with_the_command_that_wires_it(
     )
     sentence = refused(prepared, "stages.time_members")
     assert "models/new.onnx is missing" in sentence and "`make wire`" in sentence
+
+
+@pytest.mark.parametrize("blocked", ["data/prepared", "runs"])
+def test_a_folder_that_can_not_be_written_is_named(project, blocked):
+    (project / blocked).write_text("no folder")
+    result = run(sys.executable, "-m", "stages.prepare", cwd=project)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "error: The operating system refused" in result.stderr and blocked in result.stderr
+    assert (project / blocked).read_text() == "no folder"
+
+
+def test_a_tracking_address_that_is_nonsense_costs_a_warning_or_where_params_say_so_the_stage(project):
+    nonsense = {"MLFLOW_TRACKING_URI": "nonsense://nowhere"}
+    lenient = run(sys.executable, "-m", "stages.prepare", cwd=project, **nonsense)
+    assert lenient.returncode == 0 and "warning: prepare could not be logged to MLflow" in lenient.stderr
+    change(project, "strict: false", "strict: true")
+    strict = run(sys.executable, "-m", "stages.prepare", cwd=project, **nonsense)
+    assert strict.returncode == 1 and "`tracking.strict` is true" in strict.stderr
+    assert "Traceback" not in lenient.stderr + strict.stderr
+    assert json.loads((project / "data/prepared/dataset.json").read_text())["classes"]
