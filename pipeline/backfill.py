@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import deadline, errors, params, paths, tracking
+from pipeline import errors, params, paths, tracking
 from pipeline.errors import PipelineError
 from pipeline.tracking import Record
 
@@ -12,15 +12,15 @@ def main() -> None:
     records = [tracking.read(path) for path in sorted(Path().glob(paths.record("*").as_posix()))]
     sent = 0
     try:
-        client = deadline.within(tracking.DEADLINE, tracking.connect)
+        client = tracking.promptly(tracking.connect)
         for record in records:
-            sent += deadline.within(tracking.DEADLINE, _send, record, experiment, client)
+            sent += tracking.promptly(_send, record, experiment, client)
     except Exception as error:
         raise PipelineError(
             f"MLflow did not take every record: {tracking.first_line(error)}. {sent} sent before that; "
             f"all {len(records)} are kept in runs/, and `make backfill` goes on from there."
         ) from None
-    print(f"{sent} runs sent, {len(records) - sent} were there already")
+    print(f"Of {len(records)} runs {sent} were sent and {len(records) - sent} were there already.")
 
 
 def _send(record: Record, experiment: str, client: "tracking.MlflowClient") -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import deadline, errors, params, tracking
+from pipeline import errors, params, tracking
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def crown(client: "MlflowClient", name: str, number: str) -> None:
 def main(command: str = "list", number: str | None = None) -> None:
     name = params.load().deploy.name
     with answering():
-        deadline.within(tracking.DEADLINE, lambda: _command(tracking.connect(), name, command, number))
+        tracking.promptly(lambda: _command(tracking.connect(), name, command, number))
 
 
 def _command(client: "MlflowClient", name: str, command: str, number: str | None) -> None:

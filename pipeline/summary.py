@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pipeline import deadline, errors, machine, params, tracking, versions
+from pipeline import errors, machine, params, tracking, versions
 from pipeline.errors import PipelineError
 from pipeline.params import Tracking
 from pipeline.tracking import Record
@@ -42,11 +42,11 @@ def log(
     ]
     record.artifacts = [str(path) for path in artifacts]
     try:
-        client = deadline.within(tracking.DEADLINE, tracking.connect)
+        client = tracking.promptly(tracking.connect)
         of_stages, runs = tracking.of_stages(settings), {}
         for stage in stages:
-            runs[stage.name] = deadline.within(tracking.DEADLINE, tracking.send, stage, of_stages, client)
-        return deadline.within(tracking.DEADLINE, _send, record, settings, runs, description, client)
+            runs[stage.name] = tracking.promptly(tracking.send, stage, of_stages, client)
+        return tracking.promptly(_send, record, settings, runs, description, client)
     except Exception as error:
         raise PipelineError(
             f"The summary could not be logged to MLflow: {tracking.first_line(error)}. "
@@ -100,9 +100,7 @@ def address(settings: Tracking) -> str:
         PipelineError: MLflow can't be reached, or has no version yet.
     """
     try:
-        experiment = deadline.within(
-            tracking.DEADLINE, lambda: tracking.connect().get_experiment_by_name(settings.experiment)
-        )
+        experiment = tracking.promptly(lambda: tracking.connect().get_experiment_by_name(settings.experiment))
     except Exception as error:
         raise PipelineError(f"MLflow could not be asked for the versions: {tracking.first_line(error)}.") from None
     if experiment is None:
@@ -142,7 +140,7 @@ def _finished(experiment: str, stage: str) -> "list[tracking.Run]":
         return tracking.finished(client, found.experiment_id, stage) if found else []
 
     try:
-        return deadline.within(tracking.DEADLINE, ask)
+        return tracking.promptly(ask)
     except Exception as error:
         raise PipelineError(f"MLflow could not be asked for earlier runs: {tracking.first_line(error)}.") from None
 

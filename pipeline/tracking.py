@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from pipeline import deadline, files, machine, usage
+from pipeline.deadline import Answer
 from pipeline.errors import PipelineError
 from pipeline.params import Block, Tracking
 
@@ -92,7 +94,7 @@ def log(
     record.artifacts = [str(artifact) for artifact in artifacts or []]
     files.write_json(path, asdict(record))
     try:
-        deadline.within(DEADLINE, lambda: send(record, of_stages(tracking), connect()))
+        promptly(lambda: send(record, of_stages(tracking), connect()))
     except Exception as error:  # whatever goes wrong in a tracking server must not cost a result
         reason = f"{record.name} could not be logged to MLflow: {first_line(error)}"
         if tracking.strict:
@@ -214,15 +216,33 @@ def uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_project_root() / 'mlflow.db'}"
 
 
+def promptly(call: Callable[..., Answer], *arguments: Any) -> Answer:
+    """What the call, which asks MLflow, returns or raises.
+
+    Raises:
+        TimeoutError: it took longer than DEADLINE.
+    """
+    _load()  # seconds of a busy machine, which are not the server's
+    return deadline.within(DEADLINE, call, *arguments)
+
+
 def connect() -> "MlflowClient":
     """A client of the store that `uri` names, one that gives up on a dead server after seconds and not minutes."""
+    _load()
+    from mlflow import MlflowClient
+
+    with _lock():
+        return MlflowClient(uri())
+
+
+def _load() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a dead server blocks for minutes otherwise
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import logging
 
-    from mlflow import MlflowClient
+    import mlflow  # noqa: F401
 
     for chatty in (
         "alembic",
@@ -230,8 +250,6 @@ def connect() -> "MlflowClient":
         "urllib3.connectionpool",
     ):  # on each retry; what counts is raised
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    with _lock():
-        return MlflowClient(uri())
 
 
 def experiment_id(client: "MlflowClient", name: str) -> str:

@@ -5,7 +5,6 @@ from tempfile import TemporaryDirectory
 
 from pipeline import (
     data,
-    deadline,
     decision,
     errors,
     files,
@@ -71,7 +70,7 @@ def _register(settings: Params, run_id: str, folder: Path) -> str:
     name = settings.deploy.name
     info, val = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "val")
     lineage = {**files.read_json(paths.CHOSEN), "data": info.sha256["val_images.npy"], "run": run_id}
-    client = deadline.within(tracking.DEADLINE, tracking.connect)
+    client = tracking.promptly(tracking.connect)
 
     def enter() -> tuple[str, str | None, Path | None]:
         """The new version, the champion, and the champion's file if the same data lets them be compared."""
@@ -84,7 +83,7 @@ def _register(settings: Params, run_id: str, folder: Path) -> str:
         known = client.get_model_version(name, champion).tags.get("data") == lineage["data"]
         return number, champion, registry.download(client, name, champion, folder) if known else None
 
-    number, champion, rival = deadline.within(tracking.DEADLINE, enter)
+    number, champion, rival = tracking.promptly(enter)
     if champion == number:
         return f"{name} {number} is already the champion"
     if champion is None:
@@ -104,7 +103,7 @@ def _register(settings: Params, run_id: str, folder: Path) -> str:
     p50 = {who: row["p50_ms"] for who, row in took.items()}
     takes, why = decision.promotes(gain, p50["challenger"], p50["champion"], settings.deploy.tolerance)
     if takes:
-        deadline.within(tracking.DEADLINE, registry.crown, client, name, number)
+        tracking.promptly(registry.crown, client, name, number)
     return f"{name} {number} {'is the new champion' if takes else 'stays challenger'} against {champion}: {why}"
 
 
