@@ -8,7 +8,7 @@ SMOKE := .smoke
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro verify test chaos browser test-browser lint smoke bench ui wire
+.PHONY: help repro verify test chaos browser test-browser lint smoke bench ui backfill wire
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,9 @@ bench: $(READY)  ## measure the engine against what bounds it, after `make repro
 ui: $(READY)  ## open the MLflow UI on http://127.0.0.1:5000; prints the address that compares versions
 	@python -m pipeline.summary || true
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+
+backfill: $(READY)  ## send MLflow the runs that it missed while it could not be reached
+	@python -m pipeline.backfill
 
 wire: $(READY)  ## rewrite dvc.yaml's lists after adding or removing a teacher, a source or a seed
 	python -m stages.wiring

@@ -4,6 +4,9 @@ import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
+
+from pipeline import deadline
 
 
 class PipelineError(Exception):
@@ -22,10 +25,17 @@ def run(command: Callable[..., None]) -> None:
     try:
         command(*sys.argv[1:])
         gc.freeze()  # the collection at exit would walk every imported library for over a second and free nothing
+        deadline.leave(0)
     except PipelineError as error:
-        sys.exit(f"error: {error}")
+        _fail(str(error))
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        sys.exit(f"error: The operating system refused: {error.strerror or error}{where}.")
+        _fail(f"The operating system refused: {error.strerror or error}{where}.")
     except KeyboardInterrupt:
-        sys.exit("error: Interrupted; what was half done goes on from its last checkpoint next time.")
+        _fail("Interrupted; what was half done goes on from its last checkpoint next time.")
+
+
+def _fail(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    deadline.leave(1)
+    sys.exit(1)

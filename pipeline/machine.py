@@ -1,12 +1,16 @@
 """What a figure was measured on, in a few words, and how much memory a process has needed."""
 
+import contextlib
 import os
 import platform
 import re
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
+
+PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "numpy", "scipy", "scikit-learn", "mlflow", "dvc")
 
 
 def describe() -> dict[str, str]:
@@ -27,6 +31,17 @@ def processor() -> str:
     info = Path("/proc/cpuinfo")
     names = re.findall(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else []
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def surroundings() -> dict[str, str]:
+    """Processor, torch's threads if it is loaded, and the versions of Python and the packages, without an import."""
+    found = {"processor": processor(), "version.python": platform.python_version()}
+    if torch := sys.modules.get("torch"):
+        found["threads"] = str(torch.get_num_threads())
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):  # onnxruntime has another name where it is built for GPUs
+            found[f"version.{package}"] = version(package)
+    return found
 
 
 def peak_bytes() -> int:

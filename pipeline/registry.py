@@ -28,14 +28,14 @@ def answering() -> Iterator[None]:
     """Turn what MLflow refuses into a sentence.
 
     Raises:
-        PipelineError: the registry can't be reached, or says no.
+        PipelineError: the registry can't be reached, hangs, or says no.
     """
     from mlflow.exceptions import MlflowException
 
     try:
         yield
-    except MlflowException as error:
-        reason = str(error).splitlines()[0]
+    except (MlflowException, TimeoutError) as error:
+        reason = tracking.first_line(error)
         raise PipelineError(f"MLflow's registry at {tracking.uri()} does not do it: {reason}") from None
 
 
@@ -111,7 +111,7 @@ def crown(client: "MlflowClient", name: str, number: str) -> None:
 def main(command: str = "list", number: str | None = None) -> None:
     name = params.load().deploy.name
     with answering():
-        _command(tracking.connect(), name, command, number)
+        tracking.promptly(lambda: _command(tracking.connect(), name, command, number))
 
 
 def _command(client: "MlflowClient", name: str, command: str, number: str | None) -> None:

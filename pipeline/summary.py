@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pipeline import errors, params, tracking, versions
+from pipeline import errors, machine, params, tracking, versions
 from pipeline.errors import PipelineError
 from pipeline.params import Tracking
 from pipeline.tracking import Record
@@ -30,9 +30,10 @@ def log(
     """Send every stage's record that has not arrived yet, then the summary run with links to their runs; its id.
 
     Raises:
-        PipelineError: MLflow can't be reached; there is nothing else that this could do.
+        PipelineError: MLflow can't be reached; it refuses or hangs; there is nothing else that this could do.
     """
     stages = [tracking.read(path) for path in records]
+    record.tags = tracking.lineage() | machine.surroundings()
     record.ended, record.params, record.metrics, record.data = tracking.now(), tracking.flatten(params), metrics, data
     record.curve = [
         {"epoch": row["epoch"]} | {f"{key}/{stage.stage}-{stage.item}": row[key] for key in row if key != "epoch"}
@@ -41,25 +42,33 @@ def log(
     ]
     record.artifacts = [str(path) for path in artifacts]
     try:
-        client = tracking.connect()
-        runs = {stage.name: tracking.send(stage, tracking.of_stages(settings), client) for stage in stages}
-        of_versions = tracking.experiment_id(client, settings.experiment)
-        of_stages = tracking.experiment_id(client, tracking.of_stages(settings))
-        earlier = [run.data.params for run in tracking.finished(client, of_versions, record.stage)]
-        record.tags = tracking.lineage() | {f"stage.{name}": run for name, run in runs.items()}
-        record.tags["mlflow.note.content"] = versions.description(description, runs, of_stages)
-        commit = record.tags.get("mlflow.source.git.commit", "")
-        record.title = versions.name(earlier[0] if earlier else None, record.params, commit)
-        run = tracking.send(record, settings.experiment, client)
-        view = versions.shared_view([record.params, *earlier])
-        client.set_experiment_tag(of_versions, f"mlflow.sharedViewState.{SHARED}", view)
-        client.set_experiment_tag(of_versions, "mlflow.note.content", versions.welcome(_path(of_versions)))
-        return run
+        client = tracking.promptly(tracking.connect)
+        of_stages, runs = tracking.of_stages(settings), {}
+        for stage in stages:
+            runs[stage.name] = tracking.promptly(tracking.send, stage, of_stages, client)
+        return tracking.promptly(_send, record, settings, runs, description, client)
     except Exception as error:
         raise PipelineError(
             f"The summary could not be logged to MLflow: {tracking.first_line(error)}. "
             "Every result is on disk; `dvc repro publish` tries again."
         ) from None
+
+
+def _send(
+    record: Record, settings: Tracking, runs: dict[str, str], description: str, client: "tracking.MlflowClient"
+) -> str:
+    of_versions = tracking.experiment_id(client, settings.experiment)
+    of_stages = tracking.experiment_id(client, tracking.of_stages(settings))
+    earlier = [run.data.params for run in tracking.finished(client, of_versions, record.stage)]
+    record.tags |= {f"stage.{name}": run for name, run in runs.items()}
+    record.tags["mlflow.note.content"] = versions.description(description, runs, of_stages)
+    commit = record.tags.get("mlflow.source.git.commit", "")
+    record.title = versions.name(earlier[0] if earlier else None, record.params, commit)
+    # what belongs to the list comes first: once the run is there, nothing may fail that would make it again
+    view = versions.shared_view([record.params, *earlier])
+    client.set_experiment_tag(of_versions, f"mlflow.sharedViewState.{SHARED}", view)
+    client.set_experiment_tag(of_versions, "mlflow.note.content", versions.welcome(_path(of_versions)))
+    return tracking.send(record, settings.experiment, client)
 
 
 class Version(NamedTuple):
@@ -91,7 +100,7 @@ def address(settings: Tracking) -> str:
         PipelineError: MLflow can't be reached, or has no version yet.
     """
     try:
-        experiment = tracking.connect().get_experiment_by_name(settings.experiment)
+        experiment = tracking.promptly(lambda: tracking.connect().get_experiment_by_name(settings.experiment))
     except Exception as error:
         raise PipelineError(f"MLflow could not be asked for the versions: {tracking.first_line(error)}.") from None
     if experiment is None:
@@ -124,10 +133,14 @@ def past(settings: Tracking, stage: str) -> list[tuple[dict[str, str], dict[str,
 
 def _finished(experiment: str, stage: str) -> "list[tracking.Run]":
     """The finished runs of a stage, the newest first; none where there is no such experiment yet."""
-    try:
+
+    def ask() -> "list[tracking.Run]":
         client = tracking.connect()
         found = client.get_experiment_by_name(experiment)
         return tracking.finished(client, found.experiment_id, stage) if found else []
+
+    try:
+        return tracking.promptly(ask)
     except Exception as error:
         raise PipelineError(f"MLflow could not be asked for earlier runs: {tracking.first_line(error)}.") from None
 

@@ -1,21 +1,25 @@
 """MLflow, and the tags that tie a run to DVC and git. The only module that imports mlflow.
 
-A stage writes a record of its run as an output of its own, then sends it. What could not be sent is sent by `publish`:
-the record's id is a tag of the run, so nothing is sent twice.
+A stage writes a record of its run as an output of its own, then sends it. What could not be sent is sent by `publish`
+or `make backfill`: the record's id is a tag of the run, so nothing is sent twice.
 """
 
+import hashlib
 import os
+import platform
 import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from pipeline import files, usage
+from pipeline import deadline, files, machine, usage
+from pipeline.deadline import Answer
 from pipeline.errors import PipelineError
 from pipeline.params import Block, Tracking
 
@@ -28,6 +32,7 @@ METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's limits
 LONGEST_PARAM = 6000  # characters, MLflow's limit
 LONGEST_DIGEST = 36  # characters, MLflow's limit
 SAMPLED_EVERY = 10  # seconds
+DEADLINE = 20  # seconds for sending one run, however often and wherever the server hangs meanwhile
 
 
 @dataclass
@@ -82,19 +87,20 @@ def log(
         PipelineError: it could not be sent and `tracking.strict` is set.
     """
     record.ended = now()
-    record.tags = lineage()
+    record.tags = lineage() | machine.surroundings()
     record.params = flatten(params or {})
     record.metrics = {name: float(value) for name, value in (metrics or {}).items()}
     record.curve = curve or []
     record.artifacts = [str(artifact) for artifact in artifacts or []]
     files.write_json(path, asdict(record))
     try:
-        send(record, of_stages(tracking), connect())
+        promptly(lambda: send(record, of_stages(tracking), connect()))
     except Exception as error:  # whatever goes wrong in a tracking server must not cost a result
         reason = f"{record.name} could not be logged to MLflow: {first_line(error)}"
         if tracking.strict:
             raise PipelineError(f"{reason} (`tracking.strict` is true).") from None
-        print(f"warning: {reason}; its record is kept in {path}, and `publish` sends it later.", file=sys.stderr)
+        later = f"its record is kept in {path}, and `publish` or `make backfill` sends it later"
+        print(f"warning: {reason}; {later}.", file=sys.stderr)
 
 
 def read(path: Path) -> Record:
@@ -105,18 +111,43 @@ def read(path: Path) -> Record:
 
 
 def send(record: Record, experiment: str, client: "MlflowClient") -> str:
-    """The id of the run that holds this record; it is created unless it is there already, whole."""
-    with FileLock(_project_root() / ".mlflow.lock"):  # two processes that create one SQLite file break it
+    """The id of the run that holds this record; it is created unless it is there already, whole.
+
+    Runs of the same stage that a killed process of this checkout has left RUNNING are ended as KILLED.
+    """
+    with _lock():
         folder = experiment_id(client, experiment)
-        for run in client.search_runs([folder], f"tags.record = '{record.id}'"):
-            if run.info.status == "FINISHED":
-                return run.info.run_id
-            client.delete_run(run.info.run_id)  # cut off while it was sent
-        tags = {"record": record.id, "stage": record.stage, "item": record.item, **record.tags}
-        run = client.create_run(folder, record.started, tags, record.title or record.name)
-    _fill(record, run.info.run_id, client)
-    client.set_terminated(run.info.run_id, "FINISHED", record.ended)
-    return run.info.run_id
+        if arrived := _arrived(record, folder, client):
+            return arrived
+        # the lock is held while a run is RUNNING, so whoever of this checkout has left one is gone
+        mine = f"tags.checkout = '{_checkout()}' and attributes.status = 'RUNNING'"
+        for run in client.search_runs([folder], f"tags.stage = '{record.stage}' and {mine}"):
+            if run.data.tags.get("item", "") == record.item:
+                client.set_terminated(run.info.run_id, "KILLED")
+        tags = {"record": record.id, "stage": record.stage, "item": record.item, "checkout": _checkout()}
+        run_id = client.create_run(folder, record.started, tags | record.tags, record.title or record.name).info.run_id
+        _fill(record, run_id, client)
+        # a request whose answer was lost is sent again and may have created a second run
+        for run in client.search_runs([folder], f"tags.record = '{record.id}' and {mine}"):
+            if run.info.run_id != run_id:
+                client.delete_run(run.info.run_id)
+        client.set_terminated(run_id, "FINISHED", record.ended)
+    return run_id
+
+
+def has_arrived(record: Record, experiment: str, client: "MlflowClient") -> bool:
+    with _lock():
+        return _arrived(record, experiment_id(client, experiment), client) is not None
+
+
+def _arrived(record: Record, folder: str, client: "MlflowClient") -> str | None:
+    """The finished run that holds the record, if there is one; every other run that holds it is deleted."""
+    runs = client.search_runs([folder], f"tags.record = '{record.id}'")
+    whole = [run.info.run_id for run in runs if run.info.status == "FINISHED"][:1]
+    for run in runs:
+        if run.info.run_id not in whole:  # cut off while it was sent
+            client.delete_run(run.info.run_id)
+    return whole[0] if whole else None
 
 
 def _fill(record: Record, run_id: str, client: "MlflowClient") -> None:
@@ -185,18 +216,40 @@ def uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_project_root() / 'mlflow.db'}"
 
 
+def promptly(call: Callable[..., Answer], *arguments: Any) -> Answer:
+    """What the call, which asks MLflow, returns or raises.
+
+    Raises:
+        TimeoutError: it took longer than DEADLINE.
+    """
+    _load()  # seconds of a busy machine, which are not the server's
+    return deadline.within(DEADLINE, call, *arguments)
+
+
 def connect() -> "MlflowClient":
     """A client of the store that `uri` names, one that gives up on a dead server after seconds and not minutes."""
+    _load()
+    from mlflow import MlflowClient
+
+    with _lock():
+        return MlflowClient(uri())
+
+
+def _load() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a dead server blocks for minutes otherwise
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import logging
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    from mlflow import MlflowClient
+    import mlflow  # noqa: F401
 
-    return MlflowClient(uri())
+    for chatty in (
+        "alembic",
+        "mlflow.store.db.utils",
+        "urllib3.connectionpool",
+    ):  # on each retry; what counts is raised
+        logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
 def experiment_id(client: "MlflowClient", name: str) -> str:
@@ -206,6 +259,17 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
     local = uri().startswith("sqlite:")
     tags = {"mlflow.experimentKind": "custom_model_development"}  # opens the UI on training runs, not on traces
     return client.create_experiment(name, str(_project_root() / "mlartifacts") if local else None, tags)
+
+
+def _lock() -> FileLock:
+    """One process at a time: two that create one SQLite file break it, two of a checkout that send lose count."""
+    local = uri().removeprefix("sqlite:///") if uri().startswith("sqlite:///") else _project_root() / ".mlflow"
+    return FileLock(f"{local}.lock")
+
+
+def _checkout() -> str:
+    """What tells this checkout from others that share the server, without showing its path."""
+    return hashlib.sha256(f"{platform.node()}:{_project_root()}".encode()).hexdigest()[:12]
 
 
 def _project_root() -> Path:

@@ -66,20 +66,30 @@ def main() -> None:
 
 def _register(settings: Params, run_id: str, folder: Path) -> str:
     """Register what ships, let it challenge the champion on val, and say how that went."""
-    client, name = tracking.connect(), settings.deploy.name
+    name = settings.deploy.name
     info, val = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "val")
     lineage = {**files.read_json(paths.CHOSEN), "data": info.sha256["val_images.npy"], "run": run_id}
-    number = registry.register(client, name, paths.DEPLOYED, val.images[:2], run_id, lineage)
-    champion = registry.holder(client, name, registry.CHAMPION)
+    client = tracking.promptly(tracking.connect)
+
+    def enter() -> tuple[str, str | None, Path | None]:
+        """The new version, the champion, and the champion's file if the same data lets them be compared."""
+        number = registry.register(client, name, paths.DEPLOYED, val.images[:2], run_id, lineage)
+        champion = registry.holder(client, name, registry.CHAMPION)
+        if champion is None:
+            registry.crown(client, name, number)
+        if champion in (None, number):
+            return number, champion, None
+        known = client.get_model_version(name, champion).tags.get("data") == lineage["data"]
+        return number, champion, registry.download(client, name, champion, folder) if known else None
+
+    number, champion, rival = tracking.promptly(enter)
     if champion == number:
         return f"{name} {number} is already the champion"
     if champion is None:
-        registry.crown(client, name, number)
         return f"{name} {number} is the first champion"
-    if client.get_model_version(name, champion).tags.get("data") != lineage["data"]:
+    if rival is None:
         return (f"{name} {number} is challenger; champion {champion} knows other validation images, so they can't be "
                 f"compared; `python -m pipeline.registry rollback {number}` makes it champion")  # fmt: skip
-    rival = registry.download(client, name, champion, folder)
     files_of = {"challenger": paths.DEPLOYED, "champion": rival}
     hits = {who: metrics.correct(latency.onnx_logits(path, val.images), val.labels) for who, path in files_of.items()}
     difference = hits["challenger"] * 1.0 - hits["champion"]
@@ -92,7 +102,7 @@ def _register(settings: Params, run_id: str, folder: Path) -> str:
     p50 = {who: row["p50_ms"] for who, row in took.items()}
     takes, why = decision.promotes(gain, p50["challenger"], p50["champion"], settings.deploy.tolerance)
     if takes:
-        registry.crown(client, name, number)
+        tracking.promptly(registry.crown, client, name, number)
     return f"{name} {number} {'is the new champion' if takes else 'stays challenger'} against {champion}: {why}"
 
 

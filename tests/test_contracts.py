@@ -17,14 +17,14 @@ DOCUMENT = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"]
 STAGES = {name: stage.get("do", stage) for name, stage in DOCUMENT.items()}
 
 LAYERS = [
-    *("errors", "paths", "files", "decoding", "randomness", "machine", "folds", "params", "compute", "data"),
-    *("schedule", "usage", "checkpoint", "graph", "inputs"),
+    *("deadline", "errors", "paths", "files", "decoding", "randomness", "machine", "folds", "params", "compute"),
+    *("data", "schedule", "usage", "checkpoint", "graph", "inputs"),
     *("sources", "splits"),
     *("views", "prefetch", "topk", "logits", "objectives", "metrics", "models", "training", "students", "caching"),
     *("targets", "statistics", "sweeps", "ensemble", "fitting", "diversity", "subsets", "selection"),
     *("tracking", "latency", "eager", "predict", "quantisation", "fusion", "export", "comparison", "lineup", "costs"),
     *("decision", "registry", "report", "mistakes", "diagram", "page"),
-    *("versions", "summary", "review"),
+    *("versions", "summary", "backfill", "review"),
 ]
 
 READS = {  # what a method of Params reads

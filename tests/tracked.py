@@ -1,22 +1,23 @@
-"""A run as a stage logs it, into the SQLite of a project in a scratch folder."""
+"""A run as a stage logs it, into the SQLite of a scratch project; `python -m tests.tracked` is such a stage."""
 
 from pathlib import Path
 
-from pipeline import tracking
+from pipeline import errors, params, tracking
 from pipeline.params import Distill, Tracking
 from pipeline.tracking import Record
 
 DEAD = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
 
-def log(project: Path, name="distill", strict=False) -> Record:
+def log(project: Path, name="distill", strict=False, experiment="e") -> Record:
     artifact = project / "curve.csv"
-    artifact.write_text("epoch,loss\n1,0.5\n")
+    if not artifact.exists():
+        artifact.write_text("epoch,loss\n1,0.5\n")
     record = Record(name, "single-0")
     tracking.log(
         record,
         project / f"runs/{name}.json",
-        Tracking(experiment="e", strict=strict),
+        Tracking(experiment=experiment, strict=strict),
         params={"distill": Distill(sources=["single"], objective="kd", cross_fit=1, alpha=0.5, temperature=2.0)},
         metrics={"val_accuracy": 0.9},
         curve=[{"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": 0.25}],
@@ -28,3 +29,12 @@ def log(project: Path, name="distill", strict=False) -> Record:
 def runs(experiment="e-stages"):
     client = tracking.connect()
     return client, client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+
+
+def main() -> None:
+    settings = params.load().tracking
+    log(Path.cwd(), strict=settings.strict, experiment=settings.experiment)
+
+
+if __name__ == "__main__":
+    errors.run(main)

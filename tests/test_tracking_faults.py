@@ -1,0 +1,271 @@
+"""Tracking never costs a result: a stage as a process of its own, against real servers and files that fail."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline import files, summary, tracking
+from pipeline.errors import PipelineError
+from pipeline.params import Tracking
+from pipeline.tracking import Record
+from tests.conftest import CHECKOUT, run
+from tests.faults import failing
+from tests.servers import serving
+from tests.tracked import DEAD, log
+
+LONGEST = 30  # seconds that a stage may take beyond its own work, which here is nothing
+AT_ONCE = 4
+CREATED, ARTIFACT = 5, 8  # requests after which the run is there, and after which its artifact comes
+RECORD = "runs/distill.json"
+
+
+class Outcome(NamedTuple):
+    stage: subprocess.CompletedProcess
+    seconds: float
+    kept: bool
+    backfill: subprocess.CompletedProcess
+    again: subprocess.CompletedProcess | None
+    statuses: list[str]
+
+
+def new_project(folder: Path, experiment: str) -> Path:
+    folder.mkdir(parents=True)
+    text = (CHECKOUT / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(text.replace("experiment: distillation", f"experiment: {experiment}"))
+    return folder
+
+
+def stage(project: Path, limit: str = "unlimited", **environment: str) -> subprocess.CompletedProcess:
+    """limit: how many KiB a file may have."""
+    command = f"ulimit -f {limit} && exec {sys.executable} -m tests.tracked"
+    return run("bash", "-c", command, cwd=project, PYTHONPATH=str(CHECKOUT), **environment)
+
+
+def backfill(project: Path, **environment: str) -> subprocess.CompletedProcess:
+    return run(sys.executable, "-m", "pipeline.backfill", cwd=project, PYTHONPATH=str(CHECKOUT), **environment)
+
+
+def holding(record: str, experiment: str, uri: str) -> list[str]:
+    """The status of every run that holds the record."""
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(f"{experiment}-stages")
+    return [run.info.status for run in client.search_runs([found.experiment_id], f"tags.record = '{record}'")]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A real tracking server, with artifacts."""
+    folder = tmp_path_factory.mktemp("server")
+    words = ["mlflow", "server", "--host", "127.0.0.1", "--workers", "2", "--backend-store-uri",
+             f"sqlite:///{folder}/runs.db", "--artifacts-destination", str(folder / "artifacts"), "--port"]  # fmt: skip
+    with serving(words, "health", folder, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory) -> Path:
+    """A SQLite store as a first stage leaves it."""
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}")
+    return path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    with sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+        other.execute("ROLLBACK")
+    other.close()
+
+
+@contextmanager
+def corrupt(path: Path) -> Iterator[None]:
+    whole = path.read_bytes()
+    path.write_bytes(os.urandom(100_000))
+    yield
+    path.write_bytes(whole)
+    for left in path.parent.glob(f"{path.name}-*"):
+        left.unlink()
+
+
+@contextmanager
+def blocked(path: Path) -> Iterator[None]:
+    """A file where the folder of artifacts should be."""
+    path.write_text("no folder\n")
+    yield
+    path.unlink()
+
+
+PROXIES = {
+    "hangs": {"fault": "hang"},
+    "answers byte by byte": {"fault": "drip"},
+    "answers 500": {"fault": "error"},
+    "closes the connection": {"fault": "drop"},
+    "cuts every answer": {"fault": "cut"},
+    "hangs after the run was created": {"fault": "hang", "start": CREATED},
+    "answers 500 after the run was created": {"fault": "error", "start": CREATED},
+    "closes the connection after the run was created": {"fault": "drop", "start": CREATED},
+    "hangs at the artifact": {"fault": "hang", "start": ARTIFACT},
+}
+FAULTS = [*PROXIES, "refuses", "is locked", "is read-only", "is corrupt", "has no folder for artifacts", "is full"]
+
+
+def suffer(fault: str, server: str, database: Path, folder: Path) -> Outcome:
+    """Run a stage while the fault lasts, then a backfill without it, and another."""
+    name = fault.replace(" ", "_")
+    project = new_project(folder / name, name)
+    local = project / "mlflow.db"
+    uri = server if fault in PROXIES or fault == "refuses" else f"sqlite:///{local}"
+    if uri != server:
+        local.write_bytes(database.read_bytes())
+    began = time.monotonic()
+    if fault in PROXIES:
+        with failing(server, **PROXIES[fault]) as proxy:
+            began = time.monotonic()
+            done = stage(project, MLFLOW_TRACKING_URI=proxy.address)
+    elif fault == "refuses":
+        done = stage(project, MLFLOW_TRACKING_URI=DEAD)
+    elif fault == "is read-only":
+        done = stage(project, MLFLOW_TRACKING_URI=f"sqlite:///file:{local}?mode=ro&uri=true")
+    elif fault == "is full":
+        room = 2 * local.stat().st_size
+        (project / "curve.csv").write_bytes(bytes(2 * room))
+        done = stage(project, limit=str(room // 1024))
+    else:
+        breaks = {"is locked": locked, "is corrupt": corrupt, "has no folder for artifacts": blocked}[fault]
+        with breaks(project / "mlartifacts" if breaks is blocked else local):
+            done = stage(project)
+    seconds, kept = time.monotonic() - began, (project / RECORD).exists()
+    sent = backfill(project, MLFLOW_TRACKING_URI=uri)
+    statuses = holding(files.read_json(project / RECORD)["id"], name, uri) if kept and sent.returncode == 0 else []
+    again = backfill(project, MLFLOW_TRACKING_URI=uri) if fault == "hangs" else None
+    return Outcome(done, seconds, kept, sent, again, statuses)
+
+
+@pytest.fixture(scope="module")
+def outcomes(server, database, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = dict(zip(FAULTS, pool.map(lambda fault: suffer(fault, server, database, folder), FAULTS), strict=True))
+    lost = sum("FINISHED" not in outcome.statuses for outcome in found.values())
+    twice = sum(len(outcome.statuses) > 1 for outcome in found.values())
+    slowest = max(outcome.seconds for outcome in found.values())
+    print(f"{len(found)} faults, {lost} records lost, {twice} there twice, the slowest stage took {slowest:.1f} s")
+    return found
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_store_that_fails_costs_a_stage_one_warning_and_little_time(fault, outcomes):
+    outcome = outcomes[fault]
+    assert outcome.stage.returncode == 0, outcome.stage.stderr
+    assert outcome.kept and outcome.seconds < LONGEST
+    (warning,) = outcome.stage.stderr.splitlines()
+    assert warning.startswith("warning: distill@single-0 could not be logged") and RECORD in warning
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_a_failing_store_missed_is_sent_once(fault, outcomes):
+    outcome = outcomes[fault]
+    assert outcome.backfill.returncode == 0, outcome.backfill.stderr
+    assert outcome.backfill.stdout.endswith("Of 1 runs 1 were sent and 0 were there already.\n")
+    assert outcome.statuses == ["FINISHED"]
+
+
+def test_a_second_backfill_sends_nothing(outcomes):
+    assert outcomes["hangs"].again.stdout == "Of 1 runs 0 were sent and 1 were there already.\n"
+
+
+@pytest.mark.parametrize("fault", ["cut", "drop", "error"])
+def test_one_lost_answer_never_makes_a_second_run(fault, server, project, monkeypatch):
+    """Whichever request it was; MLflow's client sends it again."""
+    requests = 0
+    while True:
+        experiment = f"{fault}{requests}"
+        with failing(server, fault, start=requests, times=1) as proxy:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.address)
+            record = log(project, experiment=experiment)
+        if not proxy.failed.is_set():
+            break
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+        tracking.send(record, f"{experiment}-stages", tracking.connect())
+        assert holding(record.id, experiment, server) == ["FINISHED"], f"request {requests}"
+        requests += 1
+    assert requests > ARTIFACT
+
+
+@pytest.mark.parametrize("fault", ["hang", "refuse"])
+def test_strict_tracking_fails_with_a_sentence(fault, server, tmp_path):
+    project = new_project(tmp_path / "project", "strict")
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("strict: false", "strict: true"))
+    began = time.monotonic()
+    with failing(server, "hang") as proxy:
+        done = stage(project, MLFLOW_TRACKING_URI=proxy.address if fault == "hang" else DEAD)
+    (sentence,) = done.stderr.splitlines()
+    assert done.returncode == 1 and sentence.startswith("error:") and "`tracking.strict`" in sentence
+    assert time.monotonic() - began < LONGEST and (project / RECORD).exists()
+
+
+def test_the_run_of_a_killed_stage_is_ended_and_that_of_another_checkout_is_left_alone(server, tmp_path):
+    killed, other = (new_project(tmp_path / name, "killed") for name in ("killed", "other"))
+    with failing(server, "hang", start=CREATED) as first, failing(server, "hang", start=CREATED) as second:
+        sending = []
+        for project, proxy in ((killed, first), (other, second)):
+            environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "MLFLOW_TRACKING_URI": proxy.address}
+            words = [sys.executable, "-m", "tests.tracked"]
+            sending.append(subprocess.Popen(words, cwd=project, env=environment, stderr=subprocess.DEVNULL))
+            assert proxy.failed.wait(LONGEST)
+        sending[0].send_signal(signal.SIGKILL)
+        sending[0].wait()
+        before = {project: files.read_json(project / RECORD)["id"] for project in (killed, other)}
+        assert stage(killed, MLFLOW_TRACKING_URI=server).returncode == 0
+        assert holding(before[killed], "killed", server) == ["KILLED"]
+        assert holding(before[other], "killed", server) == ["RUNNING"]
+        sending[1].wait()
+    assert holding(files.read_json(killed / RECORD)["id"], "killed", server) == ["FINISHED"]
+
+
+def test_a_backfill_that_meets_a_dead_server_is_a_sentence(tmp_path):
+    project = new_project(tmp_path / "project", "dead")
+    stage(project, MLFLOW_TRACKING_URI=DEAD)
+    done = backfill(project, MLFLOW_TRACKING_URI=DEAD)
+    (sentence,) = done.stderr.splitlines()
+    assert done.returncode == 1 and sentence.startswith("error: MLflow did not take every record")
+
+
+def test_a_summary_that_meets_a_hanging_server_is_a_sentence(server, project, monkeypatch):
+    monkeypatch.setattr(tracking, "DEADLINE", 2)
+    with failing(server, "hang") as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.address)
+        with pytest.raises(PipelineError, match="`dvc repro publish` tries again"):
+            summary.log(Record("publish"), Tracking(experiment="e", strict=False), [], params={}, metrics={}, data={},
+                        artifacts=[], description="")  # fmt: skip
+
+
+def test_a_process_ends_although_a_call_and_a_pool_never_do(tmp_path):
+    script = """
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from pipeline import deadline, errors
+def main():
+    pool = ThreadPoolExecutor(1)
+    try:
+        deadline.within(0.1, lambda: pool.submit(Event().wait).result())
+    except TimeoutError:
+        print("late")
+errors.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, timeout=LONGEST)
+    assert (done.returncode, done.stdout) == (0, "late\n")
