@@ -7,8 +7,9 @@ from PIL import Image, ImageOps
 
 from pipeline.errors import PipelineError
 
-SUFFIXES = {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN and form != "EPS"}
-FORMATS = sorted(set(Image.OPEN) - {"EPS"})  # which is a program, that Pillow would have Ghostscript run
+Image.init()
+FORMATS = sorted(set(Image.OPEN) - {"EPS"})  # EPS is a program, which Pillow would give to Ghostscript to run
+SUFFIXES = {suffix for suffix, form in Image.registered_extensions().items() if form in FORMATS}
 LARGEST = 100_000_000  # pixels; more is taken for a file that means to fill the memory
 
 

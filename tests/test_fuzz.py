@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from dvc.parsing import DataResolver
 from dvc.repo import Repo
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
@@ -190,8 +190,10 @@ def test_any_params_yaml_is_used_or_refused_in_a_sentence(wanted, accepted, reso
     except PipelineError as refused:
         message = str(refused)
         assert "`" in message or "line" in message or "not valid YAML" in message
+        event("params.yaml is refused")
         assert len(message) < 10_000 and len(message.splitlines()) <= params.SENTENCES + 1
     else:
+        event("params.yaml is accepted")
         stages = resolved(text, loaded)
         assert [name.removeprefix("export@") for name in stages if name.startswith("export@")] == loaded.models()
         if len(accepted) < COMMANDS and text not in accepted and (root / loaded.data.path).is_dir():
@@ -272,7 +274,9 @@ def test_any_folder_of_images_is_read_or_refused_in_a_sentence(files, sound, unl
         try:
             found = sources.load(data, root / "raw")
         except PipelineError as refused:
+            event("the folder is refused")
             assert str(refused)
         else:
+            event("the folder is read")
             assert found.images.shape == (len(found.labels), 8, 8, 3) and found.images.dtype == np.uint8
             assert len(found.classes) >= 2 and json.dumps(found.classes, ensure_ascii=False).encode()

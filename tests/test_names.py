@@ -7,7 +7,7 @@ import sys
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import params
+from pipeline import params, paths
 from pipeline.errors import PipelineError
 from tests.conftest import CHECKOUT, copy_checkout, run
 
@@ -110,6 +110,17 @@ def test_dvc_takes_a_folder_of_any_name_and_no_shell_reads_it(tmp_path):
         result = run(*words, cwd=root)
         assert result.returncode == 0, result.stdout + result.stderr
     assert not list(root.glob("x[123]"))
+
+
+def test_every_out_is_below_a_folder_that_no_images_may_be_in():
+    stages = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"]
+    listed = [out for stage in stages.values() for kind in ("outs", "metrics", "plots") for out in outs(stage, kind)]
+    assert listed and all(out.startswith(tuple(f"{folder}/" for folder in paths.WRITTEN)) for out in listed)
+
+
+def outs(stage: dict, kind: str) -> list[str]:
+    found = stage.get("do", stage).get(kind, [])
+    return [next(iter(out)) if isinstance(out, dict) else out for out in found]
 
 
 def test_the_words_that_commands_take_from_params_are_names_of_teachers_and_students_alone():
