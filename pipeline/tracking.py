@@ -244,12 +244,8 @@ def _load() -> None:
 
     import mlflow  # noqa: F401
 
-    for chatty in (
-        "alembic",
-        "mlflow.store.db.utils",
-        "urllib3.connectionpool",
-    ):  # on each retry; what counts is raised
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    for chatty in ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool"):  # tracebacks of what is raised anyway
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
 
 def experiment_id(client: "MlflowClient", name: str) -> str:

@@ -1,10 +1,15 @@
+import platform
+import subprocess
+import sys
 import time
+from importlib.metadata import version
 
 import pytest
 
 from pipeline import tracking
 from pipeline.errors import PipelineError
 from pipeline.params import Tracking
+from tests.conftest import CHECKOUT
 from tests.tracked import DEAD, log, runs
 
 
@@ -16,6 +21,22 @@ def test_a_run_holds_params_metrics_curve_and_artifacts(project):
     assert run.data.metrics["val_accuracy"] == 0.9
     assert [point.value for point in client.get_metric_history(run.info.run_id, "epoch/train_loss")] == [0.5, 0.25]
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["curve.csv"]
+
+
+def test_a_run_says_what_it_ran_on_and_shows_no_path(project):
+    log(project)
+    _, (run,) = runs()
+    tags = run.data.tags
+    assert tags["processor"] and tags["version.python"] == platform.python_version()
+    assert tags["version.torch"] == version("torch") and tags["version.timm"] == version("timm")
+    assert len(tags["checkout"]) == 12 and str(project) not in str(tags)
+
+
+def test_threads_are_those_of_torch_where_it_is_loaded():
+    script = "from pipeline import machine; print(machine.surroundings().get('threads')); import torch; "
+    script += "torch.set_num_threads(3); print(machine.surroundings()['threads'])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", "3"]
 
 
 def test_a_record_is_sent_once(project):
@@ -39,7 +60,7 @@ def test_a_dead_server_costs_a_warning_that_says_where_the_record_is(project, mo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
     log(project)
     warning = capsys.readouterr().err
-    assert "publish" in warning and "runs/distill.json" in warning
+    assert "`publish` or `make backfill`" in warning and "runs/distill.json" in warning
 
 
 def test_a_long_execution_logs_what_it_used(project, monkeypatch):
