@@ -32,7 +32,9 @@ METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's limits
 LONGEST_PARAM = 6000  # characters, MLflow's limit
 LONGEST_DIGEST = 36  # characters, MLflow's limit
 SAMPLED_EVERY = 10  # seconds
-DEADLINE = 20  # seconds for sending one run, however often and wherever the server hangs meanwhile
+# Seconds for sending one run, however often and wherever the server hangs meanwhile; large models over a slow line
+# want more.
+DEADLINE = float(os.environ.get("TRACKING_SECONDS", 20))
 
 
 @dataclass
