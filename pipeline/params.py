@@ -366,11 +366,11 @@ def load(path: Path = paths.PARAMS) -> Params:
         raise PipelineError("\n       ".join(f"{path}: {sentence}" for sentence in sentences)) from None
 
 
-def read(path: Path, yaml: YAML) -> Any:
+def read(path: Path, reader: YAML) -> Any:
     """The file's content by that reader; what is no YAML is a PipelineError."""
-    yaml.Composer = _Bounded
+    reader.Composer = _Bounded
     try:
-        return yaml.load(path.read_text(encoding="utf-8"))
+        return reader.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; `git checkout {path}` brings the default back.") from None
     except UnicodeDecodeError:
