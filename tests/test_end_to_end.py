@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages import verify
-from tests.conftest import of_digits, repro, run
+from tests.conftest import repro, run
 
 MEMBERS = ["resnet-0", "resnet-1", "efficientnet"]
 STUDENTS = ["baseline", "single", "ensemble"]
@@ -110,14 +109,6 @@ def test_the_report_is_the_same_when_it_is_written_again(digits):
     assert run(sys.executable, "-m", "stages.report", cwd=digits).returncode == 0
     assert (digits / "reports/report.html").read_bytes() == before
     (digits / "runs/report.json").write_bytes(record)
-
-
-def test_one_stage_at_a_time_gives_the_same_bytes_as_two(digits, tmp_path):
-    """Of everything but measured times and the runs' records, from nothing, without a cache."""
-    repro(of_digits(tmp_path), *verify.UNTIMED)
-    together, apart = (verify.outs(root) for root in (digits, tmp_path))
-    assert len(apart) > 60
-    assert {path: together[path] for path in apart} == apart
 
 
 def test_nothing_runs_when_nothing_changed(digits):

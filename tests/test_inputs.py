@@ -36,11 +36,12 @@ def flip(path, dice):
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_every_stage_declares_what_others_wrote(readers):
+def test_what_other_stages_wrote_passes(readers, monkeypatch):
+    monkeypatch.setattr(inputs, "_load", _once(inputs._load))
+    settings = params.load().model_dump()
     assert len(readers) > 60
-    for stages in readers.values():
-        for stage, item in stages:
-            inputs.check(stage, item, params.load().model_dump())
+    for stage, item in {execution for stages in readers.values() for execution in stages}:
+        inputs.check(stage, item, settings)
 
 
 def test_a_flipped_bit_anywhere_is_an_error_that_names_the_file(digits, readers, monkeypatch):

@@ -86,6 +86,25 @@ def test_an_interrupt_leaves_no_process_behind(toy, sent):
     assert not psutil.wait_procs(descendants, timeout=5)[1]
 
 
+def test_a_second_one_in_the_same_checkout_says_that_the_first_is_running(toy):
+    (toy / "dvc.yaml").write_text(GRAPH.replace("echo left", "sleep 30; echo left"))
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"  # noqa: PTH120
+    first = subprocess.Popen([sys.executable, "-m", "stages.parallel"], cwd=toy, env=os.environ | {"PATH": path},
+                             text=True, stdout=subprocess.PIPE)  # fmt: skip
+    while "> sleep" not in first.stdout.readline():
+        pass
+    second, plain = parallel_repro(toy), run("dvc", "repro", cwd=toy)
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=60)
+    assert second.returncode == 1 and second.stderr.startswith("error: Another `make repro` is running")
+    assert plain.returncode != 0 and "is busy" in plain.stderr + plain.stdout and "Traceback" not in plain.stderr
+
+
+def test_only_what_is_asked_for_and_what_it_needs_runs(toy):
+    result = run(sys.executable, "-m", "stages.parallel", "2", "left", cwd=toy)
+    assert result.returncode == 0 and (toy / "left.txt").exists() and not (toy / "right.txt").exists()
+
+
 def test_jobs_that_are_no_number_are_refused(toy):
     result = parallel_repro(toy, "many")
     assert result.returncode == 1 and "JOBS is many" in result.stderr

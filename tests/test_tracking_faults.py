@@ -237,6 +237,16 @@ def test_the_run_of_a_killed_stage_is_ended_and_that_of_another_checkout_is_left
     assert holding(files.read_json(killed / RECORD)["id"], "killed", server) == ["FINISHED"]
 
 
+def test_checkouts_that_share_one_new_sqlite_file_all_log(tmp_path):
+    shared = f"sqlite:///{tmp_path}/shared.db"
+    projects = [new_project(tmp_path / name, "shared") for name in ("one", "two", "three")]
+    with ThreadPoolExecutor(len(projects)) as pool:
+        done = list(pool.map(lambda project: stage(project, MLFLOW_TRACKING_URI=shared), projects))
+    assert [(each.returncode, each.stderr) for each in done] == [(0, "")] * len(projects)
+    for project in projects:
+        assert holding(files.read_json(project / RECORD)["id"], "shared", shared) == ["FINISHED"]
+
+
 def test_a_backfill_that_meets_a_dead_server_is_a_sentence(tmp_path):
     project = new_project(tmp_path / "project", "dead")
     stage(project, MLFLOW_TRACKING_URI=DEAD)

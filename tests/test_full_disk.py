@@ -1,0 +1,28 @@
+"""A disk that fills up while a stage writes: a limit on the size of files, which even root can't pass."""
+
+import sys
+
+import pytest
+
+from tests.conftest import run
+
+KIBIBYTES = 4  # that a file may have
+
+
+@pytest.mark.parametrize("words", [
+    "prepare", "train_teacher resnet-0", "cache_logits resnet-0", "fit_ensemble", "distill ensemble 0",
+    "export ensemble-0", "export_ensemble", "benchmark", "report",
+])  # fmt: skip
+def test_a_stage_that_finds_no_room_is_a_sentence_and_leaves_what_was_there(digits, words):
+    before = _made(digits)
+    result = run("bash", "-c", f"ulimit -f {KIBIBYTES} && exec {sys.executable} -m stages.{words}", cwd=digits)
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: ") and "too large" in result.stderr
+    assert _made(digits) == before
+
+
+def _made(root):
+    """Every whole file of the stages, with its content."""
+    return {path: path.read_bytes() for folder in ("models", "data/logits", "data/prepared", "data/targets", "reports")
+            for path in (root / folder).rglob("*") if path.is_file() and not path.name.startswith(".")}  # fmt: skip
