@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
+from pathlib import Path
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
@@ -27,20 +28,26 @@ from pipeline.schedule import Schedule
 
 UNCHANGED = "didn't change, skipping"
 CHATTER = ("To track the ch", "To enable auto", "Use `dvc push`", "\tgit add", "\tdvc config", "Updating lock")
-LOCK = ".dvc/tmp/repro.lock"
+LOCK = Path(".dvc/tmp/repro.lock")
 PATIENCE = 10  # seconds that an interrupted stage has to end by itself
 
 
 def main(jobs: str = "2", *targets: str) -> None:
     if not jobs.isdigit() or int(jobs) < 1:
         raise PipelineError(f"JOBS is {jobs}; it should be how many stages may run at once, such as 2.")
+    with _only_one():
+        _run(int(jobs), targets)
+
+
+def _run(jobs: int, targets: tuple[str, ...]) -> None:
     settings, schedule = params.load().compute, _schedule(targets)
     gpus = [] if settings.device == "cpu" else _gpus()
-    lanes = _lanes(int(jobs), gpus, settings)
+    lanes = _lanes(jobs, gpus, settings)
     free = [gpus[lane % len(gpus)] if gpus else None for lane in range(lanes)]
     running, began, width = {}, time.monotonic(), max(map(len, schedule.needs))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _only_one(), ThreadPoolExecutor(lanes) as pool:
+    for sent in (signal.SIGTERM, signal.SIGINT):  # which a shell makes its background jobs ignore
+        signal.signal(sent, signal.default_int_handler)
+    with ThreadPoolExecutor(lanes) as pool:
         try:
             while True:
                 while free and (name := schedule.next()):
@@ -66,6 +73,7 @@ def main(jobs: str = "2", *targets: str) -> None:
 @contextlib.contextmanager
 def _only_one() -> Iterator[None]:
     """Two of these in one checkout would start the same stages."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(LOCK, timeout=0):
             yield
