@@ -100,7 +100,7 @@ class Checkpoint:
             path.write_bytes(header)
             state, digest = {"chunks": 0, "bytes": len(header)}, hashlib.sha256(header)
         os.truncate(path, state["bytes"])  # what came after the checkpoint comes again
-        with path.open("ab") as file:
+        with files.naming(path), path.open("ab") as file:
             written = state["chunks"]
             for chunk in chunks(written):
                 part = np.ascontiguousarray(chunk, dtype).tobytes()

@@ -26,10 +26,20 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        yield temporary
-        temporary.replace(path)
+        with naming(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an OSError the name of the file, which the system tells only where one is opened."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), error.filename or str(path)) from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -59,8 +69,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+    write_chunks(path, array.shape, array.dtype, [array])
 
 
 def write_chunks(path: Path, shape: tuple[int, ...], dtype: np.dtype, chunks: Iterable[np.ndarray]) -> None:
@@ -73,6 +82,8 @@ def write_chunks(path: Path, shape: tuple[int, ...], dtype: np.dtype, chunks: It
 
 def array_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
     """What stands before the numbers in an .npy file."""
+    if dtype.hasobject:
+        raise ValueError("an array of objects can only be pickled, and is not written")
     header = io.BytesIO()
     described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, described)

@@ -4,9 +4,9 @@ import difflib
 import json
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline import errors, files
@@ -80,7 +80,7 @@ def save(model: Classifier, path: Path) -> None:
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with files.replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"spec": json.dumps(spec, sort_keys=True)})
+        temporary.write_bytes(safetensors.torch.save(tensors, {"spec": json.dumps(spec, sort_keys=True)}))
 
 
 def load(path: Path) -> Classifier:
