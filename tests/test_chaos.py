@@ -22,7 +22,7 @@ from stages import verify
 from tests.conftest import of_digits, run
 
 TRIALS = int(os.environ.get("TRIALS", 12))
-LONGEST = 20  # seconds until a kill; a stage takes some five to start
+MEAN = 10  # seconds until a kill, exponentially distributed; a stage takes some five to start
 CHECKPOINTS = {"CHECKPOINT_SECONDS": "0.2"}
 SEED = 0
 
@@ -57,7 +57,7 @@ def _disturbed(root: Path, dice: random.Random) -> tuple[bool, str, str]:
     with log.open("w") as output:
         process = subprocess.Popen(["dvc", "repro"], cwd=root, env=environment, stdout=output,
                                    stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
-    wait, whole = dice.uniform(0, LONGEST), dice.random() < 0.5
+    wait, whole = dice.expovariate(1 / MEAN), dice.random() < 0.5
     try:
         process.wait(wait)
         assert process.returncode == 0, log.read_text()
