@@ -28,7 +28,7 @@ verify: $(READY)  ## run everything again from nothing, in .verify, and name eve
 	python -m stages.verify $(JOBS)
 
 test: $(READY)  ## run every test, the whole pipeline on embedded data among them
-	python -m pytest -n 2 --dist loadgroup
+	python -m pytest
 
 chaos: $(READY)  ## kill the pipeline on the digits at 100 random moments; 40 minutes
 	TRIALS=100 python -m pytest -s tests/test_chaos.py

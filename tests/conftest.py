@@ -58,13 +58,6 @@ def of_digits(root: Path) -> Path:
     return root
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `pytest -n 2`: what shares the run on digits goes to one worker, and so does each file of the others."""
-    for item in items:
-        shared = "digits" if "digits" in item.fixturenames and "chaos" not in item.path.name else item.path.name
-        item.add_marker(pytest.mark.xdist_group(shared))
-
-
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a copy in which every stage has run on digits, two at a time."""
