@@ -26,8 +26,9 @@ def check(stage: str, item: str, settings: dict[str, Any]) -> None:
     if not paths.DVC_LOCK.exists() or not paths.DVC_YAML.exists():
         return
     read = graph.reads(_load(paths.DVC_YAML)["stages"], settings, f"{stage}@{item}" if item else stage)
-    if _changed(read):
-        time.sleep(REWRITTEN)
+    if not _changed(read):
+        return
+    time.sleep(REWRITTEN)
     for path in _changed(read):
         raise PipelineError(
             f"{path} is not what its stage wrote (its checksum differs from that in dvc.lock); "
