@@ -1,7 +1,7 @@
 """Whether memory grows with the data: training and writing 4 GB of prepared images against 40 MB.
 
-`python -m benchmarks.peak_memory`: some ten minutes on two cores and 8 GB where temporary files are. Each is a process of its own, whose
-anonymous memory, that is without mapped files, is read every few milliseconds.
+`python -m benchmarks.peak_memory`: some ten minutes on two cores and 8 GB where temporary files are (TMPDIR). Each is a
+process of its own, whose anonymous memory, that is without mapped files, is read every few milliseconds.
 """
 
 import re

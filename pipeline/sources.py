@@ -129,14 +129,13 @@ def _read_all(
         made = decoding.each(read, count, max(1, min(64, BATCH // math.prod(shape))))
         for position, image in enumerate(tqdm(made, "reading images", count, disable=None, leave=False)):
             if isinstance(image, PipelineError):
-                skipped[position] = str(image)
+                skipped[position] = str(image).encode(errors="backslashreplace").decode()  # JSON has no broken names
             else:
                 file.write(np.ascontiguousarray(image))
         file.flush()
-        left = count - len(skipped)
-        return np.memmap(file, np.uint8, "r", shape=(left, *shape)) if left else np.empty(
-            (0, *shape), np.uint8
-        ), skipped
+        if len(skipped) == count:  # no file of nothing can be mapped
+            return np.empty((0, *shape), np.uint8), skipped
+        return np.memmap(file, np.uint8, "r", shape=(count - len(skipped), *shape)), skipped
 
 
 def _of_array(images: np.ndarray, labels: np.ndarray, classes: list[str], fixed: np.ndarray) -> Listed:

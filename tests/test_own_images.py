@@ -1,5 +1,6 @@
 """Your own images: every oddity of a file, a csv that says the same as folders, torchvision's sets, what is skipped."""
 
+import json
 import os
 import random
 import shutil
@@ -200,6 +201,12 @@ def test_what_can_not_be_read_is_skipped_and_listed(root):
     found = load(root, on_error="skip")
     assert equal(found, whole)
     assert ["00.png" in found.skipped[0], "9.jpg" in found.skipped[1]] == [True, True] and len(found.skipped) == 2
+
+
+def test_a_skipped_file_whose_name_is_no_text_is_listed_in_json(root):
+    (root / "cat/r\udcff.png").write_bytes(b"")
+    (said,) = load(root, on_error="skip").skipped
+    assert "cat/r\\udcff.png" in json.loads(json.dumps(said, ensure_ascii=False).encode())
 
 
 def test_unlabelled_images_that_can_not_be_read_are_skipped_too(root):
