@@ -38,8 +38,10 @@ def _take(source: Source, pool: np.ndarray, size: float, seed: int, purpose: str
         )
     except ValueError as error:
         key = purpose if purpose == "train_samples" else f"{purpose}_fraction"
+        counts = np.bincount(source.labels[pool], minlength=len(source.classes))
         raise PipelineError(
-            f"`data.{key}` {size} can't be taken from {len(pool)} images of {len(source.classes)} classes: {error}"
+            f"`data.{key}` {size} can't be taken from {len(pool)} images of {len(source.classes)} classes, of which "
+            f"`{source.classes[counts.argmin()]}` has the fewest, {counts.min()}: {error}"
         ) from None
     return np.sort(part), np.sort(rest)
 

@@ -139,7 +139,8 @@ FOLDERS = [
     ("hidden images alone", named("red/.0.png", ".blue/0.png"), "has no images"),
     ("no training images", named("test/red/0.png", "test/blue/0.png"), "no folder `train`"),
     ("a class of test alone", named("train/a/0.png", "train/b/0.png", "test/c/0.png"), "class `c`"),
-    ("too few images", few, "can't be taken from 2 images of 2 classes"),
+    ("too few images", few, "can't be taken from 2 images of 2 classes, of which `blue` has the fewest, 1"),
+    ("a class of one image", named("a/0.png", "a/1.png", "a/2.png", "a/3.png", "b/0.png"), "`b` has the fewest, 1"),
     ("a class on two lines", named("re\nd/0.png", "blue/0.png"), "has a class 're\\nd'"),
     ("a class that is no text", named("r\udcff/0.png", "blue/0.png"), "has a class 'r\\udcff'"),
 ]
