@@ -9,7 +9,10 @@ import pandas as pd
 from pipeline import metrics, statistics
 from pipeline.ensemble import Ensemble
 
-HEADLINE = ("accuracy", "accuracy_low", "accuracy_high", "nll", "ece", "p50_ms", "images_per_second", "size_bytes")
+HEADLINE = (
+    *("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "nll", "ece"),
+    *("p50_ms", "images_per_second", "size_bytes"),
+)
 CONTROL = "baseline"  # the arm without a teacher
 MEAN_TEACHER = "mean_teacher"  # the average of the single teachers' accuracies, as a row to compare with
 
@@ -51,7 +54,8 @@ def table(
 ) -> pd.DataFrame:
     """One row a method: fractions for accuracies, bytes, milliseconds; `_low` and `_high` bound 95 % intervals.
 
-    Accuracy, NLL, Brier and ECE of students are means over their seeds; `accuracy_std` is the spread over seeds. Gains
+    Accuracy, NLL, Brier and ECE of students are means over their seeds; `accuracy_std` is the spread over seeds;
+    `balanced_accuracy` is there if the classes are not equally frequent. Gains
     are paired over test samples; the intervals resample test samples, not seeds. `_p` is the p-value of McNemar's exact
     test between what ships, after Holm's correction over all gains of the table.
 
@@ -143,7 +147,10 @@ def by_arm(arms: dict[str, list[str]], trained: dict[str, dict[str, float]]) -> 
 
 def headline(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
     """The numbers of each row that people compare versions by."""
-    return {row["method"]: {column: float(row[column]) for column in HEADLINE} for _, row in rows.iterrows()}
+    return {
+        row["method"]: {column: float(row[column]) for column in HEADLINE if column in row}
+        for _, row in rows.iterrows()
+    }
 
 
 def summary(rows: pd.DataFrame, *, student: str, teacher: str, ensemble: str) -> dict[str, float]:
@@ -154,7 +161,8 @@ def summary(rows: pd.DataFrame, *, student: str, teacher: str, ensemble: str) ->
     """
     by_name = rows.set_index("method")
     taught = by_name.loc[student]
-    of_student = {f"student_{key}": taught[key] for key in ("accuracy", "accuracy_low", "accuracy_high", "nll", "ece")}
+    scores = ("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "nll", "ece")
+    of_student = {f"student_{key}": taught[key] for key in scores if key in taught}
     gain = {key: taught[key] for key in ("gain_over_alone", "gain_over_alone_low", "gain_over_alone_high")}
     others = {"alone": CONTROL, "single": teacher, "ensemble": ensemble}
     numbers = {

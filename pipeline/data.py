@@ -1,5 +1,6 @@
 """The prepared data set: how the arrays lie on disk, and how they are read."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from pipeline import files
 from pipeline.errors import PipelineError
 
 UNLABELLED = -100  # the label of an image that has none, which torch's cross entropy leaves out
+CHUNK = 2**24  # bytes of images in memory while they are prepared
 
 
 @dataclass(frozen=True)
@@ -45,24 +47,49 @@ def save(
     """Write the arrays of each split, then `dataset.json`, which holds their checksums.
 
     Args:
-        images: (samples, height, width, channels) uint8. labels: (samples,) int64. splits: sample positions by name.
+        images: (samples, height, width, channels) uint8, of which no more than CHUNK bytes are held at a time.
+        labels: (samples,) int64. splits: sample positions by name.
     """
-    digests = {}
+    digests, shape = {}, images.shape[1:]
+    counts = np.zeros((shape[-1], 256), np.int64)  # of each value in each channel of the training images
     for name, ids in splits.items():
-        for kind, array in (("images", images[ids]), ("labels", labels[ids])):
-            path = folder / f"{name}_{kind}.npy"
-            files.write_array(path, array)
-            digests[path.name] = files.sha256(path)
-    train = images[splits["train"]] / np.float32(255)
+        path = folder / f"{name}_images.npy"
+        chunks = in_chunks(images, ids)
+        if name == "train":
+            chunks = _counted(chunks, counts)
+        files.write_chunks(path, (len(ids), *shape), images.dtype, chunks)
+        files.write_array(folder / f"{name}_labels.npy", labels[ids])
+        for written in (path, folder / f"{name}_labels.npy"):
+            digests[written.name] = files.sha256(written)
+    values = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float64)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    mean = shares @ values
+    std = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(axis=1))
     info = Info(
         classes=classes,
-        image_size=images.shape[1],
-        mean=[round(float(value), 6) for value in train.mean(axis=(0, 1, 2), dtype=np.float64)],
-        std=[round(max(float(value), 1e-3), 6) for value in train.std(axis=(0, 1, 2), dtype=np.float64)],
+        image_size=shape[0],
+        mean=[round(float(value), 6) for value in mean],
+        std=[round(max(float(value), 1e-3), 6) for value in std],
         sha256=digests,
     )
     files.write_json(folder / "dataset.json", vars(info))
     return info
+
+
+def in_chunks(images: np.ndarray, ids: np.ndarray) -> Iterator[np.ndarray]:
+    """The images at these positions, of at most CHUNK bytes at a time."""
+    rows = max(1, CHUNK // max(1, images[:1].nbytes))
+    for start in range(0, len(ids), rows):
+        yield images[ids[start : start + rows]]
+        files.forget(images)
+
+
+def _counted(chunks: Iterator[np.ndarray], counts: np.ndarray) -> Iterator[np.ndarray]:
+    """The chunks; how often they have each value is added to `counts`, (channels, 256)."""
+    for chunk in chunks:
+        for channel, of_channel in enumerate(counts):
+            of_channel += np.bincount(chunk[..., channel].ravel(), minlength=256)
+        yield chunk
 
 
 def open_info(folder: Path) -> Info:

@@ -57,11 +57,28 @@ def brier(log_probs: np.ndarray, labels: np.ndarray) -> float:
     return float((probabilities**2).sum(axis=1).mean())
 
 
+def balanced_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over the classes that there are of the share of each that is right. scores: (samples, classes)."""
+    counts = np.bincount(labels)
+    right = np.bincount(labels, correct(scores, labels))
+    return float((right[counts > 0] / counts[counts > 0]).mean())
+
+
+def is_balanced(labels: np.ndarray) -> bool:
+    """Every class that there is has as many samples, so that accuracy is balanced accuracy."""
+    return len(set(np.unique(labels, return_counts=True)[1])) <= 1
+
+
 def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The numbers that every model is compared by; log-probabilities serve as logits."""
+    """The numbers that every model is compared by; log-probabilities serve as logits.
+
+    Balanced accuracy is among them where it can differ from accuracy.
+    """
     log_probs = log_softmax(logits)
+    balanced = {} if is_balanced(labels) else {"balanced_accuracy": balanced_accuracy(logits, labels)}
     return {
         "accuracy": float(correct(logits, labels).mean()),
+        **balanced,
         "nll": nll(log_probs, labels),
         "brier": brier(log_probs, labels),
         "ece": ece(log_probs, labels),

@@ -37,6 +37,8 @@ CombinationMethod = Literal["mean_probs", "mean_logits", "vote", "weighted", "gr
 Source = Annotated[str, Field(pattern=r"^(single|ensemble|from_[a-z][a-z0-9_]{0,31}(-[0-9]{1,10})?)$")]
 Temperature = Annotated[float, Field(gt=0, le=1000)]
 OBJECTIVE_WEIGHTS = {"dkd": {"target": 1.0, "others": 8.0}, "dist": {"inter": 1.0, "intra": 1.0}}  # and their defaults
+SOURCES = ("fashion_mnist", "digits", "image_folder", "csv")
+TORCHVISION = "torchvision:"  # and the name of a data set there
 TeacherName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 
@@ -49,6 +51,12 @@ def _distinct(values: list) -> list:
 def _printable(text: str) -> str:
     if not text.strip() or UNPRINTABLE.search(text):
         raise ValueError("is blank or holds characters that can't be printed")
+    return text
+
+
+def _source_of_images(text: str) -> str:
+    if text not in SOURCES and not re.fullmatch(f"{TORCHVISION}[A-Za-z0-9_]{{1,100}}", text):
+        raise ValueError(f"is {_short(text)}; it should be {', '.join(SOURCES)} or {TORCHVISION}NAME, as in CIFAR10")
     return text
 
 
@@ -88,13 +96,19 @@ class Block(BaseModel):
 
 
 class Data(Block):
-    source: Literal["fashion_mnist", "digits", "image_folder"]
+    """Which images there are, and which part of them is for what; see pipeline.sources."""
+
+    source: Annotated[str, AfterValidator(_source_of_images)]
     path: Folder
+    csv: Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=LONGEST_NAME), AfterValidator(_printable)]
     unlabelled: Folder
+    mode: Literal["auto", "gray", "colour"]
+    on_error: Literal["fail", "skip"]
     image_size: Annotated[int, Field(ge=8, le=1024)]
     val_fraction: Fraction
     test_fraction: Fraction
     train_samples: Count | None
+    class_weights: Literal["none", "balanced"]
 
 
 class Augmentation(Block):
@@ -309,6 +323,11 @@ class Params(Block):
         if self.logits.top_k and self.distill.temperature_end is not None:
             raise ValueError("`distill.temperature_end` needs all logits; set `logits.top_k` to null")
         return self
+
+    @property
+    def class_weights(self) -> Literal["none", "balanced"]:
+        """What training depends on of `data`, beside the prepared images."""
+        return self.data.class_weights
 
     def members(self) -> dict[str, str]:
         """The name of every model that is trained as a teacher, and the block under `teachers` that it follows."""

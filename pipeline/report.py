@@ -68,10 +68,12 @@ def tables(rows: pd.DataFrame) -> list[pd.DataFrame]:
             "training": [_training(row) for _, row in rows.iterrows()],
         }
     )
+    balanced = rows.get("balanced_accuracy", [])  # of test images that are not as many in every class
     worth = pd.DataFrame(
         {
             "method": names,
             "accuracy % [95 %]": [_interval(row, "accuracy", sign="") for _, row in rows.iterrows()],
+            **({"balanced %": [f"{100 * value:.2f}" for value in balanced]} if len(balanced) else {}),
             "± seeds": ["" if np.isnan(value) else f"{100 * value:.2f}" for value in rows["accuracy_std"]],
             "over best teacher": [_gain(row, "gain_over_teacher") for _, row in rows.iterrows()],
             "over student alone": [_gain(row, "gain_over_alone") for _, row in rows.iterrows()],

@@ -1,8 +1,10 @@
 """Train fits, val chooses, test is read once: how samples come to one of them."""
 
+import hashlib
+
 import numpy as np
 
-from pipeline.data import UNLABELLED
+from pipeline.data import UNLABELLED, in_chunks
 from pipeline.errors import PipelineError
 from pipeline.params import Data
 from pipeline.randomness import derive
@@ -36,18 +38,24 @@ def _take(source: Source, pool: np.ndarray, size: float, seed: int, purpose: str
         )
     except ValueError as error:
         key = purpose if purpose == "train_samples" else f"{purpose}_fraction"
+        counts = np.bincount(source.labels[pool], minlength=len(source.classes))
         raise PipelineError(
-            f"`data.{key}` {size} can't be taken from {len(pool)} images of {len(source.classes)} classes: {error}"
+            f"`data.{key}` {size} can't be taken from {len(pool)} images of {len(source.classes)} classes, of which "
+            f"`{source.classes[counts.argmin()]}` has the fewest, {counts.min()}: {error}"
         ) from None
     return np.sort(part), np.sort(rest)
 
 
 def duplicates(source: Source, splits: dict[str, np.ndarray]) -> dict[str, int]:
-    """How many images of the later split are, pixel for pixel, also in the earlier one."""
-    seen = {name: [image.tobytes() for image in source.images[ids]] for name, ids in splits.items()}
+    """How many images of the later split are, pixel for pixel, also in the earlier one; by digests of 64 bits."""
+    every = in_chunks(source.images, np.arange(len(source.images)))
+    digests = np.fromiter((_digest(image) for chunk in every for image in chunk), np.uint64, len(source.images))
     pairs = (("train", "val"), ("train", "test"), ("val", "test"))
-    found = {}
-    for earlier, later in pairs:
-        known = set(seen[earlier])
-        found[f"{later}_in_{earlier}"] = sum(image in known for image in seen[later])
-    return found
+    return {
+        f"{later}_in_{earlier}": int(np.isin(digests[splits[later]], digests[splits[earlier]]).sum())
+        for earlier, later in pairs
+    }
+
+
+def _digest(image: np.ndarray) -> int:
+    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(image), digest_size=8).digest(), "little")

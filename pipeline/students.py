@@ -1,5 +1,7 @@
 """A student, taught or not: every arm starts from the same weights and sees the same looks in the same order."""
 
+from typing import Literal
+
 import torch
 
 from pipeline import models, objectives, training
@@ -25,6 +27,7 @@ def train_student(
     name: str,
     distill: Distill | None = None,
     targets: Targets | None = None,
+    class_weights: Literal["none", "balanced"] = "none",
     compiled: bool = False,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Classifier, Trained]:
@@ -33,16 +36,18 @@ def train_student(
     Args:
         targets: the teacher's logits of the looks; see pipeline.targets.reader.
         student_seed: of the initial weights and the order of samples, whatever the arm.
+        class_weights: as `data.class_weights` in params.yaml.
     """
     torch.manual_seed(derive(seed, "student", student_seed))
     model = models.build(settings, info)
+    weights = objectives.class_weights(class_weights, train.labels, len(info.classes))
     trained = training.fit(
         model,
         train,
         val,
         settings,
         Looks.cached(views, seed),
-        loss_of(distill, settings.label_smoothing),
+        loss_of(distill, settings.label_smoothing, weights),
         device=device,
         seed=derive(seed, "student", student_seed),
         name=name,
@@ -54,14 +59,14 @@ def train_student(
     return model, trained
 
 
-def loss_of(distill: Distill | None, smoothing: float) -> Loss:
+def loss_of(distill: Distill | None, smoothing: float, class_weights: torch.Tensor | None = None) -> Loss:
     """The labels' loss, joined by the teacher's term wherever there are targets and `distill` says how."""
 
     def loss(logits: torch.Tensor, labels: torch.Tensor, soft: torch.Tensor | None, progress: float) -> torch.Tensor:
         if distill is None or soft is None:
-            return objectives.label_loss(logits, labels, smoothing)
+            return objectives.label_loss(logits, labels, smoothing, class_weights)
         return objectives.distillation_loss(
-            logits, labels, soft, *distill.at(progress), smoothing, distill.objective, distill.weights
+            logits, labels, soft, *distill.at(progress), smoothing, distill.objective, distill.weights, class_weights
         )
 
     return loss

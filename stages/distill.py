@@ -13,7 +13,7 @@ def main(source: str, student_seed: str) -> None:
     device, path = compute.device(settings.compute), paths.targets(source)
     logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
               "compute": settings.compute, "model": settings.student, "distill": settings.distill,
-              "source": source}  # fmt: skip
+              "source": source, "data": {"class_weights": settings.class_weights}}  # fmt: skip
     rows = files.open_array(path)
     checkpoint = trained.checkpoint(name, logged, info.sha256 | {path.name: files.sha256(path)}, device)
     shape = (settings.views.count, len(train), len(info.classes))
@@ -27,6 +27,7 @@ def main(source: str, student_seed: str) -> None:
         student_seed=int(student_seed),
         device=device,
         name=name,
+        class_weights=settings.class_weights,
         compiled=settings.compute.compile,
         distill=settings.distill,
         targets=targets.reader(rows, shape, settings.distill.temperature),

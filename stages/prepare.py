@@ -11,8 +11,9 @@ def main() -> None:
     data.save(source.images, source.labels, source.classes, positions, paths.PREPARED)
     counts = {f"{name}_samples": int((source.labels[ids] != data.UNLABELLED).sum()) for name, ids in positions.items()}
     counts["unlabelled_samples"] = int((source.labels == data.UNLABELLED).sum())
+    counts["skipped_images"] = len(source.skipped)
     report = {**counts, "classes": len(source.classes), **splits.duplicates(source, positions)}
-    files.write_json(paths.DATA_REPORT, report)
+    files.write_json(paths.DATA_REPORT, {**report, "skipped": source.skipped})
     print(", ".join(f"{name} {value}" for name, value in report.items()))
     tracking.log(
         record,

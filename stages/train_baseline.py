@@ -11,7 +11,8 @@ def main(student_seed: str) -> None:
     name = f"baseline-{student_seed}"
     info, device = data.open_info(paths.PREPARED), compute.device(settings.compute)
     logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
-              "compute": settings.compute, "model": settings.control()}  # fmt: skip
+              "compute": settings.compute, "model": settings.control(),
+              "data": {"class_weights": settings.class_weights}}  # fmt: skip
     checkpoint = trained.checkpoint(name, logged, info.sha256, device)
     model, result = train_student(
         info,
@@ -23,6 +24,7 @@ def main(student_seed: str) -> None:
         student_seed=int(student_seed),
         device=device,
         name=name,
+        class_weights=settings.class_weights,
         compiled=settings.compute.compile,
         checkpoint=checkpoint,
     )

@@ -27,15 +27,17 @@ def main(name: str) -> None:
     model = models.build(teacher, info)
     # Looks of its own and ever new ones: what it labels later is not what it has learned by heart.
     looks = Looks(settings.augmentation, seed, count=None)
-    logged = {"seed": settings.seed, "views": settings.augmentation, "compute": settings.compute, "model": teacher}
+    logged = {"seed": settings.seed, "views": settings.augmentation, "compute": settings.compute, "model": teacher,
+              "data": {"class_weights": settings.class_weights}}  # fmt: skip
     checkpoint = trained.checkpoint(name, logged, info.sha256, device)
+    weights = objectives.class_weights(settings.class_weights, train.labels, len(info.classes))
     result = training.fit(
         model,
         train,
         val,
         teacher,
         looks,
-        lambda logits, labels, *_: objectives.label_loss(logits, labels, teacher.label_smoothing),
+        lambda logits, labels, *_: objectives.label_loss(logits, labels, teacher.label_smoothing, weights),
         device=device,
         seed=seed,
         name=name,

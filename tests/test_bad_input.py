@@ -77,6 +77,11 @@ def sentence(command: Callable[[], object]) -> str:
         ("path: data/images ", "path: s3://bucket/images ", "`data.path` is s3://bucket/images, an address"),
         ("path: data/images ", "path: models ", "`data.path` is models, but stages write into models"),
         ("path: data/images ", "path: . ", "`data.path` is ., but stages write into data/prepared"),
+        ("csv: labels.csv ", "csv: ../labels.csv ", "`data.csv`"),
+        ("mode: auto ", "mode: grey ", "`data.mode` should be 'auto', 'gray' or 'colour'"),
+        ("on_error: fail ", "on_error: skp ", "`data.on_error` should be 'fail' or 'skip'"),
+        ("class_weights: none ", "class_weights: true ", "`data.class_weights` should be 'none' or 'balanced'"),
+        ("source: fashion_mnist ", "source: torchvision:../x ", "`data.source` is torchvision:../x; it should be"),
         ("path: data/images ", 'path: "a\\0b" ', "`data.path` is blank or holds characters"),
     ],
     ids=lambda text: text[:40],
@@ -134,9 +139,10 @@ FOLDERS = [
     ("hidden images alone", named("red/.0.png", ".blue/0.png"), "has no images"),
     ("no training images", named("test/red/0.png", "test/blue/0.png"), "no folder `train`"),
     ("a class of test alone", named("train/a/0.png", "train/b/0.png", "test/c/0.png"), "class `c`"),
-    ("too few images", few, "can't be taken from 2 images of 2 classes"),
-    ("a class on two lines", named("re\nd/0.png", "blue/0.png"), "class folder 're\\nd'"),
-    ("a class that is no text", named("r\udcff/0.png", "blue/0.png"), "class folder 'r\\udcff'"),
+    ("too few images", few, "can't be taken from 2 images of 2 classes, of which `blue` has the fewest, 1"),
+    ("a class of one image", named("a/0.png", "a/1.png", "a/2.png", "a/3.png", "b/0.png"), "`b` has the fewest, 1"),
+    ("a class on two lines", named("re\nd/0.png", "blue/0.png"), "has a class 're\\nd'"),
+    ("a class that is no text", named("r\udcff/0.png", "blue/0.png"), "has a class 'r\\udcff'"),
 ]
 
 
@@ -150,6 +156,59 @@ def test_a_folder_of_images_is_refused(tmp_path, make, words):
     assert words in said and (str(root) in said or "`data." in said)
 
 
+def saved(form: str, mode: str = "RGB", **options: object) -> bytes:
+    content = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(noise).convert(mode).save(content, form, **options)
+    return content.getvalue()
+
+
+ROWS = ["red/0.png,red", "red/1.png,red", "blue/0.png,blue", "blue/1.png,blue"]
+
+
+def lines(*rows: str, header: str = "path,label") -> bytes:
+    return "\n".join([header, *rows]).encode()
+
+
+TABLES = [
+    ("missing", None, "labels.csv is missing; `data.path` is the folder"),
+    ("empty", b"", "has no column `path`; it has no line"),
+    ("no label", lines(header="path,class"), "has no column `label`; it has path, class"),
+    ("an unknown column", lines(header="path,label,weight"), "has a column 'weight' too many"),
+    ("a column twice", lines(header="path,label,path"), "has a column 'path' too many"),
+    ("no rows", lines(), "has no rows of training images"),
+    ("no rows of train", lines("red/0.png,red,test", header="path,label,split"), "has no rows of training images"),
+    ("one class", lines(*ROWS[:2]), "single class `red`"),
+    ("a blank label", lines(*ROWS, "x.png, "), "line 6: `label` is blank"),
+    ("a blank path", lines(*ROWS, ",red"), "line 6: `path` is blank"),
+    ("too few columns", lines(*ROWS, "x.png"), "line 6: should have 2 columns"),
+    ("too many columns", lines("a,b,c", *ROWS), "line 2: should have 2 columns"),
+    ("an unknown split", lines("a,b,valid", header="path,label,split"), "line 2: `split` is 'valid'; it should be"),
+    ("a path outside", lines(*ROWS, "a/../../x.png,red"), "line 6: a/../../x.png is outside of"),
+    ("an absolute path", lines("/etc/x.png,red", *ROWS), "line 2: /etc/x.png is outside of"),
+    ("a path twice", lines(*ROWS, "red/./0.png,red"), "line 6: red/./0.png has stood in line 2 already"),
+    ("a label on two lines", lines(*ROWS, 'x.png,"a\nb"'), "has a class 'a\\nb'"),
+    ("a class of test alone", lines("a,x,train", "b,y,train", "c,z,test", header="path,label,split"), "class `z`"),
+    ("missing files", lines(*ROWS, "red/7.png,red", "red/8.png,red"), "7.png does not exist. 1 more can't be read"),
+    ("a folder for a file", lines(*ROWS, "red,red"), "can't be read as an image"),
+    ("another encoding", "path,label\nx.png,érable".encode("latin-1"), "is not UTF-8 text"),
+    ("UTF-16", "path,label\nx.png,red".encode("utf-16"), "is not UTF-8 text"),
+    ("an open quote", lines('"x.png,red'), "not valid CSV"),
+    ("a field of megabytes", lines("x" * 2**20 + ",red"), "not valid CSV"),
+    ("an image", saved("PNG"), "is not UTF-8 text"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), [row[1:] for row in TABLES], ids=[row[0] for row in TABLES])
+def test_a_table_of_images_is_refused(tmp_path, content, words):
+    root = tmp_path / "images"
+    named("red/0.png", "red/1.png", "blue/0.png", "blue/1.png")(root)
+    if content is not None:
+        (root / "labels.csv").write_bytes(content)
+    said = sentence(lambda: sources.load(toys.data_params(source="csv", path=str(root)), tmp_path / "raw"))
+    assert words in said and str(root) in said and len(said.splitlines()) == 1
+
+
 def png_of(width: int, height: int) -> bytes:
     """A PNG of that size by its header, with next to nothing in it."""
 
@@ -158,13 +217,6 @@ def png_of(width: int, height: int) -> bytes:
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-
-
-def saved(form: str, mode: str = "RGB", **options: object) -> bytes:
-    content = io.BytesIO()
-    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
-    Image.fromarray(noise).convert(mode).save(content, form, **options)
-    return content.getvalue()
 
 
 IMAGES = [
@@ -369,6 +421,8 @@ def refused(project, *words, **environment) -> str:
         ("val_fraction: 0.25", "val_fraction: 1", "`data.val_fraction`"),
         ("val_fraction: 0.25", "val_fraction: 0.001", "`data.val_fraction`"),
         ("source: digits", "source: image_folder", "data/images"),
+        ("source: digits", "source: csv", "labels.csv is missing"),
+        ("source: digits", "source: torchvision:CIFAR11", "did you mean torchvision:CIFAR10?"),
         ("unlabelled: data/unlabelled", "unlabelled: data/nowhere", "`data.unlabelled`"),
         ("train_samples: null", "train_samples: 3", "`data.train_samples`"),
     ],

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import __main__, advice, page, timing
+from benchmarks import __main__, advice, decoding, page, peak_memory, timing
 from benchmarks.page import Figure
 from pipeline import data, params
+from tests import toys
 from tests.conftest import CHECKOUT
 
 
@@ -70,3 +71,42 @@ def test_a_taught_student_is_compared_with_the_control_of_its_own_size_and_the_b
     assert table.loc["taught big", "over alone [95 %]"].startswith("+10.00 [")
     assert table.loc["small", "over alone [95 %]"] == ""
     assert table.loc["taught small", "p over seeds"] == "0.205"  # scipy.stats.ttest_rel([0.7, 0.9], [0.5, 0.5])
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """What is published: by section its table and figures."""
+    found = {}
+    monkeypatch.setattr(page, "publish", lambda section, table, figures: found.update({section: (table, figures)}))
+    return found
+
+
+def test_decoding_compares_prepare_with_every_number_of_workers(published, monkeypatch):
+    for name, value in {"IMAGES": 60, "CLASSES": 2, "SIZE": 16, "WORKERS": (0, 1), "ROUNDS": 1}.items():
+        monkeypatch.setattr(decoding, name, value)
+    decoding.main()
+    table, figures = published["decoding"]
+    assert table["reader"].tolist() == ["prepare", "torchvision, 0 workers", "torchvision, 1 workers"]
+    assert all(0 < float(share.removesuffix(" %")) <= 110 for share in table["cores busy"])
+    assert len(figures) == 2 and figures[0].value > 0
+
+
+def test_torchvision_makes_all_images_and_ours_the_same_number(tmp_path, monkeypatch):
+    for name, value in {"IMAGES": 60, "CLASSES": 2, "SIZE": 16}.items():
+        monkeypatch.setattr(decoding, name, value)
+    decoding.write_images(tmp_path / "images")
+    asked = toys.data_params(source="image_folder", path=str(tmp_path / "images"), image_size=16)
+    decoding.prepare(asked, tmp_path)
+    assert decoding.load(tmp_path / "images", 0) == 60
+    assert sum(len(data.open_split(tmp_path / "prepared", name)) for name in ("train", "val", "test")) == 60
+
+
+def test_peak_memory_compares_two_sizes(published, monkeypatch):
+    monkeypatch.setattr(peak_memory, "SMALL", 10**6)
+    monkeypatch.setattr(peak_memory, "LARGE", 4 * 10**6)
+    monkeypatch.setattr(peak_memory, "EPOCHS", {10**6: 1, 4 * 10**6: 1})
+    monkeypatch.chdir(CHECKOUT)
+    peak_memory.main()
+    table, figures = published["peak_memory"]
+    assert table["peak of anonymous memory"].tolist() == ["train", "write"]
+    assert all(0.5 < figure.value < 2 for figure in figures)

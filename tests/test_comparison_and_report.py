@@ -188,6 +188,19 @@ def test_markdown_shows_the_numbers_of_the_table(rows, pairs):
     assert big[1][2] == "" and simple[2][5] == "" and small[2][-1] == "20 %, too unsteady to compare"
 
 
+def test_test_images_of_unequal_classes_add_balanced_accuracy(rows, pairs):
+    assert "balanced_accuracy" not in rows and "balanced %" not in report.tables(rows)[1]
+    labels = np.where(np.arange(40) < 4, 1, 0)
+    unequal = comparison.table(METHODS, labels, COSTS, teacher="big", ensemble="simple", resamples=200, seed=0)
+    hits = METHODS[-1].log_probs.argmax(axis=2) == labels
+    expected = (hits[:, :4].mean() + hits[:, 4:].mean()) / 2
+    assert column(unequal, "balanced_accuracy")["ensemble"] == pytest.approx(expected)
+    assert report.tables(unequal)[1]["balanced %"].iloc[-1] == f"{100 * expected:.2f}"
+    assert comparison.headline(unequal)["ensemble"]["balanced_accuracy"] == pytest.approx(expected)
+    found = comparison.summary(unequal, student="ensemble", teacher="big", ensemble="simple")
+    assert found["student_balanced_accuracy"] == pytest.approx(expected)
+
+
 def test_the_headline_is_the_rows_numbers_in_words(rows):
     found = report.headline(rows.set_index("method", drop=False).loc["ensemble"])
     assert found["ships"] == "student from the ensemble"

@@ -31,6 +31,7 @@ READS = {  # what a method of Params reads
     "teacher": {"teachers.${item.teacher}"},
     "members": {"teachers"},
     "augmentation": {"views.shift", "views.flip", "views.erase"},
+    "class_weights": {"data.class_weights"},
     "models": {"teachers", "student.seeds", "distill.sources"},
     "control": {"student", "baseline"},
     "sources": {"distill.sources"},

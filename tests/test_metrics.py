@@ -4,7 +4,7 @@ import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sklearn.metrics import accuracy_score, brier_score_loss, confusion_matrix, log_loss
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, confusion_matrix, log_loss
 
 from pipeline import metrics
 
@@ -91,6 +91,7 @@ def test_scores_are_the_values_counted_by_hand():
     logits = np.log(np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9]]))
     expected = {
         "accuracy": 2 / 3,
+        "balanced_accuracy": (1 + 1 / 2) / 2,
         "nll": -np.log([0.8, 0.4, 0.9]).mean(),
         "brier": 2 * (0.2**2 + 0.6**2 + 0.1**2) / 3,
         "ece": (0.2 + 0.6 + 0.1) / 3,
@@ -111,3 +112,24 @@ def test_confusion_agrees_with_sklearn(seed, classes):
     predicted, labels = np.random.default_rng(seed).integers(0, classes, (2, 30))
     expected = confusion_matrix(labels, predicted, labels=range(classes))
     assert np.array_equal(metrics.confusion(predicted, labels, classes), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.integers(2, 6))
+def test_balanced_accuracy_agrees_with_sklearn(seed, classes):
+    random = np.random.default_rng(seed)
+    labels, scores = random.integers(0, classes, 30), random.normal(size=(30, classes))
+    expected = balanced_accuracy_score(labels, scores.argmax(axis=1))
+    assert metrics.balanced_accuracy(scores, labels) == pytest.approx(expected)
+
+
+def test_balanced_accuracy_gives_a_rare_class_the_weight_of_any_other():
+    logits = np.tile([1.0, 0.0], (10, 1))  # always the first class
+    assert metrics.scores(logits, np.array([0] * 9 + [1]))["balanced_accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1], [0, 0, 2, 2], [1]])
+def test_balanced_accuracy_is_left_out_where_it_is_accuracy(labels):
+    logits = np.random.default_rng(0).normal(size=(len(labels), 3))
+    assert "balanced_accuracy" not in metrics.scores(logits, np.array(labels))
+    assert metrics.balanced_accuracy(logits, np.array(labels)) == metrics.scores(logits, np.array(labels))["accuracy"]

@@ -3,11 +3,23 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.stats import zscore
+from sklearn.utils.class_weight import compute_class_weight
 
 from pipeline import objectives
 from pipeline.data import UNLABELLED
-from pipeline.objectives import dist, distillation_loss, dkd, kd, label_loss, mse, soft_ce, standardised_kd
+from pipeline.objectives import (
+    class_weights,
+    dist,
+    distillation_loss,
+    dkd,
+    kd,
+    label_loss,
+    mse,
+    soft_ce,
+    standardised_kd,
+)
 
 STUDENT = torch.tensor([[1.0, 0.0], [-0.5, 1.5]], dtype=torch.float64)
 TEACHER = torch.tensor([[2.0, -1.0], [0.5, 0.0]], dtype=torch.float64)
@@ -219,3 +231,31 @@ def test_dkd_takes_the_teachers_first_choice_where_there_is_no_label():
     expected = dkd(student, chosen, teacher, 2.0, 1.0, 8.0)
     assert torch.equal(dkd(student, unknown, teacher, 2.0, 1.0, 8.0), expected)
     assert torch.equal(dkd(student, torch.zeros(16, 5), teacher, 2.0, 1.0, 8.0), expected)
+
+
+def test_balanced_class_weights_are_inverse_frequencies_with_mean_one_over_samples():
+    labels = np.array([0] * 6 + [1] * 3 + [2] + [UNLABELLED] * 5)
+    weights = class_weights("balanced", labels, 3)
+    assert weights.tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
+    assert weights[torch.from_numpy(labels[:10])].mean().item() == pytest.approx(1)
+    assert weights.tolist() == pytest.approx(compute_class_weight("balanced", classes=np.arange(3), y=labels[:10]))
+
+
+def test_no_class_weights_are_no_weights_and_leave_the_loss_to_the_bit():
+    assert class_weights("none", LABELS.numpy(), 3) is None
+    expected = F.cross_entropy(STUDENT, LABELS, reduction="sum", label_smoothing=0.1) / len(LABELS)
+    assert torch.equal(label_loss(STUDENT, LABELS, 0.1, None), expected)
+
+
+def test_a_class_weight_multiplies_the_loss_of_its_samples():
+    weights = torch.arange(1.0, STUDENT.shape[1] + 1)
+    each = F.cross_entropy(STUDENT, LABELS, reduction="none") * weights[LABELS]
+    assert label_loss(STUDENT, LABELS, 0.0, weights).item() == pytest.approx(each.mean().item())
+    shares = F.one_hot(LABELS, STUDENT.shape[1]).float()
+    assert label_loss(STUDENT, shares, 0.0, weights).item() == pytest.approx(each.mean().item())
+    both = distillation_loss(STUDENT, LABELS, TEACHER, 0.25, 3.0, class_weights=weights)
+    assert both.item() == pytest.approx(0.25 * kd(STUDENT, TEACHER, 3.0).item() + 0.75 * each.mean().item())
+
+
+def test_weights_of_equal_classes_are_all_one():
+    assert class_weights("balanced", np.arange(12) % 4, 4).tolist() == [1, 1, 1, 1]

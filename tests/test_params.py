@@ -78,7 +78,7 @@ def test_the_repositorys_own_file_loads():
         ("teachers", {}, "`teachers`"),
         ("teachers", None, "`teachers` must be a block"),
         ("data.val_fraction", 1, "`data.val_fraction` should be less than 1"),
-        ("data.source", "cifar", "`data.source` should be 'fashion_mnist', 'digits' or 'image_folder'"),
+        ("data.source", "cifar", "`data.source` is cifar; it should be fashion_mnist, digits, image_folder, csv or "),
         ("data.image_size", 4, "`data.image_size`"),
         ("data.train_samples", 0, "`data.train_samples`"),
         ("student.lr", math.nan, "`student.lr` should be a finite number; it is nan."),

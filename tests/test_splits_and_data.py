@@ -1,7 +1,9 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from pipeline import data, splits
+from pipeline import data, files, splits
 from pipeline.errors import PipelineError
 from pipeline.sources import Source
 from tests import toys
@@ -131,6 +133,32 @@ def test_mean_and_std_are_those_of_the_training_images_alone(saved):
     train = images[POSITIONS["train"]].astype(np.float64).reshape(-1, 3) / 255
     assert info.mean == pytest.approx(train.mean(axis=0), abs=1e-5)
     assert info.std == pytest.approx(train.std(axis=0), abs=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 500, 2**24])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mean_and_std_are_those_of_numpy_whatever_the_chunks(tmp_path, monkeypatch, chunk, channels):
+    monkeypatch.setattr(data, "CHUNK", chunk)
+    images, ids = toys.images(50, channels=channels), np.random.default_rng(0).permutation(50)
+    info = data.save(images, np.zeros(50, int), ["a"], {"train": ids}, tmp_path)
+    train = images[ids] / np.float32(255)
+    axes = (0, 1, 2)
+    assert info.mean == [round(float(value), 6) for value in train.mean(axis=axes, dtype=np.float64)]
+    assert info.std == [round(float(value), 6) for value in train.std(axis=axes, dtype=np.float64)]
+    assert np.array_equal(np.load(tmp_path / "train_images.npy"), images[ids])
+
+
+def test_no_more_than_a_chunk_of_images_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CHUNK", 2**20)
+    files.write_array(tmp_path / "x.npy", np.zeros((4000, 64, 64, 3), np.uint8))  # 49 MB
+    images, ids = files.open_array(tmp_path / "x.npy"), np.random.default_rng(0).permutation(4000)
+    tracemalloc.start()
+    data.save(images, np.zeros(4000, np.int64), ["a"], {"train": ids}, tmp_path)
+    whole = Source(images, np.zeros(4000, np.int64), ["a"], np.full(4000, ""))
+    splits.duplicates(whole, {"train": ids[:2000], "val": ids[2000:3000], "test": ids[3000:]})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 * 2**20  # of which numpy's counting takes eight bytes a value of one channel
 
 
 def test_the_std_of_a_constant_channel_can_be_divided_by(tmp_path):

@@ -43,9 +43,12 @@ def data_params(**changes: Any) -> Data:
     defaults = {
         "source": "digits",
         "path": "images",
+        "csv": "labels.csv",
         "unlabelled": str(EMPTY),
         "image_size": 8,
+        "mode": "auto",
+        "on_error": "fail",
         "val_fraction": 0.2,
         "test_fraction": 0.2,
     }
-    return Data(**{**defaults, "train_samples": None, **changes})
+    return Data(**{**defaults, "train_samples": None, "class_weights": "none", **changes})
