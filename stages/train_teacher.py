@@ -5,7 +5,7 @@ NAME-fold0of3 is the teacher NAME without a third of the training images, which 
 
 import torch
 
-from pipeline import compute, data, errors, folds, models, objectives, paths, training
+from pipeline import backbones, compute, data, errors, folds, models, objectives, paths, training
 from pipeline.randomness import derive
 from pipeline.views import Looks
 from stages import trained
@@ -27,7 +27,8 @@ def main(name: str) -> None:
     model = models.build(teacher, info)
     # Looks of its own and ever new ones: what it labels later is not what it has learned by heart.
     looks = Looks(settings.augmentation, seed, count=None)
-    logged = {"seed": settings.seed, "views": settings.augmentation, "compute": settings.compute, "model": teacher}
+    logged = {"seed": settings.seed, "views": settings.augmentation, "compute": settings.compute, "model": teacher,
+              "backbone_sha256": backbones.sha256(teacher.backbone)}  # fmt: skip
     checkpoint = trained.checkpoint(name, logged, info.sha256, device)
     result = training.fit(
         model,
