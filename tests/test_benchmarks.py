@@ -3,10 +3,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from benchmarks import __main__, advice, page, timing
+from benchmarks import __main__, advice, finetune, page, timing
 from benchmarks.page import Figure
 from pipeline import data, params
+from pipeline.errors import PipelineError
 from tests.conftest import CHECKOUT
 
 
@@ -70,3 +72,22 @@ def test_a_taught_student_is_compared_with_the_control_of_its_own_size_and_the_b
     assert table.loc["taught big", "over alone [95 %]"].startswith("+10.00 [")
     assert table.loc["small", "over alone [95 %]"] == ""
     assert table.loc["taught small", "p over seeds"] == "0.205"  # scipy.stats.ttest_rel([0.7, 0.9], [0.5, 0.5])
+
+
+def test_what_fine_tuning_gains_is_paired_with_random_weights_of_the_same_seed():
+    hits = np.zeros((2, 3, 10), bool)  # starts, seeds, samples
+    for seed, (random, pretrained) in enumerate([(2, 6), (3, 8), (4, 7)]):
+        hits[0, seed, :random] = hits[1, seed, :pretrained] = True
+    table = finetune.table(["random", "pretrained"], hits, seed=0)
+    assert list(table["val accuracy %"]) == ["30.0", "70.0"]
+    assert list(table["each seed"]) == ["20.0, 30.0, 40.0", "60.0, 80.0, 70.0"]
+    assert table["over random [95 %]"][1].startswith("+40.0 [") and table["over random [95 %]"][0] == ""
+    assert table["p over seeds"][1] == "0.020"  # scipy.stats.ttest_rel([6, 8, 7], [2, 3, 4])
+
+
+def test_weights_of_other_names_take_those_of_the_layers_in_their_order():
+    first, second = torch.zeros(3, 2), torch.ones(4)
+    found = finetune.renamed({"_a": first, "_b": second}, {"a.weight": torch.empty(3, 2), "b.bias": torch.empty(4)})
+    assert found == {"a.weight": first, "b.bias": second}
+    with pytest.raises(PipelineError, match="layer by layer"):
+        finetune.renamed({"_a": first, "_b": second}, {"b.bias": torch.empty(4), "a.weight": torch.empty(3, 2)})
