@@ -25,6 +25,8 @@ LARGEST = 100_000  # values in a YAML file, each alias counted as what it stands
 SENTENCES = 20  # said of one file, at most
 SHOWN = 60  # characters of a key or a value in a sentence, at most
 LONGEST_NAME = 255  # bytes that file systems give to a name
+HUB_NAME = r"[\w.-]+/[\w.-]+(@[\w./-]+)?"  # with @ a branch, a tag or a commit
+TIMM_NAME = r"[a-z0-9_]+(\.[a-z0-9_]+)?"
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -60,19 +62,31 @@ def _source_of_images(text: str) -> str:
     return text
 
 
-def _folder_of_images(text: str) -> str:
+def _place(text: str) -> str:
     """Anywhere on this machine, but for what DVC would take for something else and for where stages write."""
     folder = Path(os.path.normpath(Path.cwd() / text))
     if "://" in text:
-        raise ValueError(f"is {_short(text)}, an address; it should be a folder on this machine")
+        raise ValueError(f"is {_short(text)}, an address; it should be a place on this machine")
     if folder.suffix == ".dvc" or folder.name in (".dvc", paths.DVC_YAML.name, paths.DVC_LOCK.name):
-        raise ValueError(f"is {_short(text)}, a name that DVC keeps for its own files; choose another folder")
+        raise ValueError(f"is {_short(text)}, a name that DVC keeps for its own files; choose another name")
     if any(len(part.encode()) > LONGEST_NAME for part in folder.parts):
         raise ValueError(f"has a name of more than {LONGEST_NAME} bytes")
     for name in paths.WRITTEN:
         written = Path.cwd() / name
         if folder == written or folder in written.parents or written in folder.parents:
-            raise ValueError(f"is {_short(text)}, but stages write into {name}; it should be a folder for images alone")
+            raise ValueError(f"is {_short(text)}, but stages write into {name}; choose a place of its own")
+    return text
+
+
+def _backbone(text: str) -> str:
+    kind, colon, place = text.partition(":")
+    if kind in ("local-dir", "file") and "$" not in place:
+        _place(_printable(place))
+    elif not re.fullmatch(HUB_NAME if kind == "hf-hub" else TIMM_NAME, place if colon else text):
+        raise ValueError(
+            f"is {_short(text)}; it should be hf-hub:OWNER/NAME, local-dir:FOLDER, file:CHECKPOINT, or a name of "
+            "timm's pretrained weights such as resnet18.a1_in1k"
+        )
     return text
 
 
@@ -88,7 +102,8 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 
 Seeds = Annotated[list[Seed], Field(min_length=1, max_length=100), AfterValidator(_distinct)]
-Folder = Annotated[str, Field(min_length=1), AfterValidator(_printable), AfterValidator(_folder_of_images)]
+Folder = Annotated[str, Field(min_length=1), AfterValidator(_printable), AfterValidator(_place)]
+Backbone = Annotated[str, Field(max_length=1000), AfterValidator(_backbone)]
 
 
 class Block(BaseModel):
@@ -140,21 +155,46 @@ class Logits(Block):
 
 
 class Architecture(Block):
-    """A timm model by name; see pipeline.models.build."""
+    """A timm model by name, or by the pretrained weights that it starts from; see pipeline.models.build."""
 
-    model: Annotated[str, Field(min_length=1, max_length=200)]
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    backbone: Backbone | None = None
     kwargs: Annotated[dict[str, Any], AfterValidator(_plain)] = {}
     stem_stride: Annotated[int, Field(ge=1, le=4)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
 
+    @property
+    def local(self) -> str | None:
+        """The folder or file of a backbone on this machine."""
+        kind, _, place = (self.backbone or "").partition(":")
+        return place if kind in ("local-dir", "file") else None
+
+    @model_validator(mode="after")
+    def _names_a_model(self) -> "Architecture":
+        if self.model is None and self.backbone is None:
+            raise ValueError("needs `model`, a name of timm's, or a `backbone` that names one")
+        if self.model is None and self.backbone.startswith("file:"):
+            raise ValueError("needs `model`, as a `backbone` that is a file does not name it")
+        return self
+
 
 class Training(Block):
+    """How a model is trained; see pipeline.training.fit."""
+
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     batch_size: Annotated[BatchSize, Field(ge=2)]
     lr: Positive
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    freeze_epochs: Annotated[int, Field(ge=0)] = 0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _freezes_within_training(self) -> "Training":
+        if self.freeze_epochs > self.epochs:
+            raise ValueError(f"has {self.freeze_epochs} `freeze_epochs` of {self.epochs} `epochs`")
+        return self
 
 
 class Model(Architecture, Training):

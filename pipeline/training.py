@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -60,6 +60,8 @@ def fit(
 ) -> Trained:
     """Train `model` in place with AdamW (Loshchilov and Hutter 2019) under a one-cycle rate (Smith and Topin 2019).
 
+    For `freeze_epochs` epochs the head alone learns, and the rest stays as it is, statistics of batch norm included.
+    With `layer_decay`, a layer has the rate of the next one times that (Howard and Ruder 2018, section 3.2).
     With `ema`, what is evaluated and left is the exponential moving average of the weights over steps.
 
     Args:
@@ -74,8 +76,10 @@ def fit(
     torch.manual_seed(derive(seed, "dropout"))
     ids = np.arange(len(train), dtype=np.int32) if ids is None else ids
     steps = -(-len(ids) // settings.batch_size)
-    optimizer = torch.optim.AdamW(decayed_groups(model, settings.weight_decay), lr=settings.lr, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, settings.epochs * steps, pct_start=0.2)
+    groups = decayed_groups(model, settings.weight_decay, settings.layer_decay)
+    rates = [settings.lr * group.get("lr_scale", 1.0) for group in groups]
+    optimizer = torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, settings.epochs * steps, pct_start=0.2)
     order = np.random.default_rng(derive(seed, "order"))
     forward = torch.compile(model) if compiled else model
     parts, averaged = {"model": model, "optimizer": optimizer, "schedule": schedule}, None
@@ -92,6 +96,8 @@ def fit(
     started = time.perf_counter() - state["seconds"]
     for epoch in range(state["epoch"], settings.epochs):
         model.train()
+        if settings.freeze_epochs:
+            freeze_body(model, epoch < settings.freeze_epochs)
         total, began = state["total"].to(device) if skipped else torch.zeros((), device=device), time.perf_counter()
         drawn = order.bit_generator.state
         batches = np.array_split(ids[shuffled(len(ids), order)], steps)[skipped:]
@@ -196,8 +202,21 @@ def precision(model: Classifier, device: torch.device, exact: bool = False) -> t
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16 and not exact)
 
 
-def decayed_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Weight decay on matrices and kernels, none on biases and normalisation."""
+def freeze_body(model: Classifier, frozen: bool) -> None:
+    """Keep all but the head from learning, or let it learn; a frozen body is in eval mode."""
+    head = model.net.get_classifier()
+    model.requires_grad_(not frozen)
+    model.train(not frozen)
+    head.requires_grad_(True)
+    head.train()
+
+
+def decayed_groups(model: Classifier, weight_decay: float, layer_decay: float = 1.0) -> list[dict]:
+    """Weight decay on matrices and kernels, none on biases and normalisation; `lr_scale` is of a layer's rate."""
+    if layer_decay < 1:
+        from timm.optim import param_groups_layer_decay
+
+        return param_groups_layer_decay(model.net, weight_decay, layer_decay=layer_decay)
     kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     return [{"params": kernels, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

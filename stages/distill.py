@@ -1,6 +1,6 @@
 """Teach one student from cached targets: `python -m stages.distill SOURCE SEED`, with SOURCE single or ensemble."""
 
-from pipeline import compute, data, errors, files, paths, targets
+from pipeline import backbones, compute, data, errors, files, paths, targets
 from pipeline.students import train_student
 from stages import trained
 from stages.beginning import begin
@@ -13,7 +13,8 @@ def main(source: str, student_seed: str) -> None:
     device, path = compute.device(settings.compute), paths.targets(source)
     logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
               "compute": settings.compute, "model": settings.student, "distill": settings.distill,
-              "source": source, "data": {"class_weights": settings.class_weights}}  # fmt: skip
+              "source": source, "data": {"class_weights": settings.class_weights},
+              "backbone_sha256": backbones.sha256(settings.student.backbone)}  # fmt: skip
     rows = files.open_array(path)
     checkpoint = trained.checkpoint(name, logged, info.sha256 | {path.name: files.sha256(path)}, device)
     shape = (settings.views.count, len(train), len(info.classes))

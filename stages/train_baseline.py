@@ -1,6 +1,6 @@
 """The control arm, a student without a teacher: `python -m stages.train_baseline SEED`."""
 
-from pipeline import compute, data, errors, paths
+from pipeline import backbones, compute, data, errors, paths
 from pipeline.students import train_student
 from stages import trained
 from stages.beginning import begin
@@ -12,7 +12,8 @@ def main(student_seed: str) -> None:
     info, device = data.open_info(paths.PREPARED), compute.device(settings.compute)
     logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
               "compute": settings.compute, "model": settings.control(),
-              "data": {"class_weights": settings.class_weights}}  # fmt: skip
+              "data": {"class_weights": settings.class_weights},
+              "backbone_sha256": backbones.sha256(settings.student.backbone)}  # fmt: skip
     checkpoint = trained.checkpoint(name, logged, info.sha256, device)
     model, result = train_student(
         info,

@@ -5,7 +5,7 @@ NAME-fold0of3 is the teacher NAME without a third of the training images, which 
 
 import torch
 
-from pipeline import compute, data, errors, folds, models, objectives, paths, training
+from pipeline import backbones, compute, data, errors, folds, models, objectives, paths, training
 from pipeline.randomness import derive
 from pipeline.views import Looks
 from stages import trained
@@ -28,7 +28,8 @@ def main(name: str) -> None:
     # Looks of its own and ever new ones: what it labels later is not what it has learned by heart.
     looks = Looks(settings.augmentation, seed, count=None)
     logged = {"seed": settings.seed, "views": settings.augmentation, "compute": settings.compute, "model": teacher,
-              "data": {"class_weights": settings.class_weights}}  # fmt: skip
+              "data": {"class_weights": settings.class_weights},
+              "backbone_sha256": backbones.sha256(teacher.backbone)}  # fmt: skip
     checkpoint = trained.checkpoint(name, logged, info.sha256, device)
     weights = objectives.class_weights(settings.class_weights, train.labels, len(info.classes))
     result = training.fit(

@@ -21,6 +21,7 @@ from pipeline.params import Params
 CODE = ("pipeline", "stages")
 NULL = "tag:yaml.org,2002:null"
 SPENDING = ("train_teacher", "cache_logits", "train_baseline", "distill")  # stages whose time is a training cost
+KEPT = ("${data.", *(f"{folder}/" for folder in paths.WRITTEN))  # deps that stages write or params name
 REPLACED_WHOLE = {"teachers", "kwargs", "calls"}  # a profile's block of that name replaces the old one
 
 
@@ -45,19 +46,30 @@ def main(*words: str) -> None:
 
 
 def wire(document: dict[str, Any], settings: Params) -> dict[str, Any]:
-    """dvc.yaml with the code of each stage and the files that it gathers as deps; every other dep stays as it is."""
+    """dvc.yaml with the code of each stage, the files that it gathers and backbones on this machine as deps.
+
+    Every other dep that a stage writes or params name stays as it is.
+    """
     gathered = gathers(settings)
     patterns = gathers(None)
     for name, stage in document["stages"].items():
         stage = stage.get("do", stage)
-        kept = [dep for dep in stage["deps"] if not dep.endswith(".py")]
+        kept = [dep for dep in stage["deps"] if dep.startswith(KEPT)]
         kept = [dep for dep in kept if not any(Path(dep).match(pattern) for pattern in patterns.get(name, []))]
         stage["deps"] = CommentedSeq([*code(f"stages/{name}.py"), *kept, *gathered.get(name, [])])
     fits = document["stages"]["fit_ensemble"]
     others = [out for out in fits["outs"] if not out.startswith(paths.TARGETS.as_posix())]
     fits["outs"] = CommentedSeq([*(paths.targets(source).as_posix() for source in settings.sources()), *others])
     trained = settings.trained_teachers()
-    document["stages"]["train_teacher"]["foreach"] = {name: {"teacher": block} for name, block in trained.items()}
+    teachers, local = (
+        document["stages"]["train_teacher"],
+        {name: each.local for name, each in settings.teachers.items()},
+    )
+    teachers["foreach"] = {name: {"teacher": block} for name, block in trained.items()}
+    if any(local.values()):
+        teachers["do"]["deps"].append("${item.backbone}")
+        for item in teachers["foreach"].values():  # whoever has none needs what it needs anyway
+            item["backbone"] = local[item["teacher"]] or (paths.PREPARED / "dataset.json").as_posix()
     document["stages"]["cache_logits"]["matrix"]["name"] = CommentedSeq(settings.members())
     document["stages"]["export"]["matrix"]["model"] = CommentedSeq(settings.models())
     return document
@@ -77,8 +89,13 @@ def gathers(settings: Params | None) -> dict[str, list[str]]:
     students = [name for name in models if name not in members] if settings else ["*"]
     made = (paths.onnx, paths.int8, paths.model_metrics, paths.export_metrics)
     spent = [path for path in records if path.name.startswith(SPENDING)] if settings else records
+    student = [Path(settings.student.local)] if settings and settings.student.local else []
+    backbones = [Path(each.local) for each in settings.teachers.values() if each.local] + student if settings else []
     of_folds = settings.fold_teachers("${item.name}") if settings else ["${item.name}-fold*"]
     found = {
+        "train_baseline": student,
+        "distill": student,
+        "time_torch": list(dict.fromkeys(backbones)),
         "cache_logits": [paths.weights(name) for name in of_folds],
         "time_members": [paths.onnx(name) for name in members],
         "fit_ensemble": [*weights, *cached("manifest.json", "train.npy", "val.npy")],

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
 
 from pipeline import compute, data, decoding, errors, files, latency, logits, models, params, sources, splits
@@ -27,6 +29,8 @@ from tests import toys
 from tests.conftest import CHECKOUT, run
 
 PARAMS = (CHECKOUT / "params.yaml").read_text()
+STUDENT = "student:\n  model: test_resnet\n  kwargs:"
+STARTS = "student:\n  model: test_resnet\n  backbone:"
 
 
 def sentence(command: Callable[[], object]) -> str:
@@ -83,6 +87,22 @@ def sentence(command: Callable[[], object]) -> str:
         ("class_weights: none ", "class_weights: true ", "`data.class_weights` should be 'none' or 'balanced'"),
         ("source: fashion_mnist ", "source: torchvision:../x ", "`data.source` is torchvision:../x; it should be"),
         ("path: data/images ", 'path: "a\\0b" ', "`data.path` is blank or holds characters"),
+        (STUDENT, "student:\n  kwargs:", "`student` needs `model`, a name of timm's, or a `backbone` that names one"),
+        (
+            STUDENT,
+            "student:\n  backbone: file:x.pth\n  kwargs:",
+            "`student` needs `model`, as a `backbone` that is a file",
+        ),
+        (STUDENT, f"{STARTS} s3://x\n  kwargs:", "`student.backbone` is s3://x; it should be hf-hub:OWNER/NAME"),
+        (STUDENT, f"{STARTS} hf-hub:resnet18\n  kwargs:", "`student.backbone` is hf-hub:resnet18; it should be"),
+        (
+            STUDENT,
+            f"{STARTS} file:models/x.pth\n  kwargs:",
+            "`student.backbone` is models/x.pth, but stages write into",
+        ),
+        (STUDENT, f"{STARTS} 'local-dir: '\n  kwargs:", "`student.backbone` is blank or holds characters"),
+        ("  epochs: 5 ", "  freeze_epochs: 6\n  epochs: 5 ", "`student` has 6 `freeze_epochs` of 5 `epochs`"),
+        ("  epochs: 5 ", "  layer_decay: 1.5\n  epochs: 5 ", "`student.layer_decay` should be less than or equal to 1"),
     ],
     ids=lambda text: text[:40],
 )
@@ -353,6 +373,100 @@ def test_a_checkpoint_of_timm_that_is_a_pickle_does_not_run(tmp_path, capfd):
     asked = Architecture(model="test_resnet", kwargs={"checkpoint_path": str(tmp_path / "evil.pth")})
     assert "does not work" in sentence(lambda: models.build(asked, toys.INFO))
     assert "code of a file ran" not in capfd.readouterr().out
+
+
+def backbone(root: Path, change: Callable[[dict], object] = lambda config: None) -> Path:
+    """A folder as timm saves it, with another config.json."""
+    timm.models.save_for_hf(timm.create_model("test_resnet", **toys.KWARGS), root, safe_serialization=True)
+    config = files.read_json(root / "config.json")
+    change(config)
+    files.write_json(root / "config.json", config)
+    return root
+
+
+def garbage(root: Path) -> None:
+    (backbone(root) / "model.safetensors").write_bytes(b"garbage")
+
+
+def unnamed(root: Path) -> None:
+    (backbone(root) / "model.safetensors").unlink()
+
+
+def only_a_pickle(root: Path) -> None:
+    unnamed(root)
+    harmful(root / "pytorch_model.bin")
+
+
+def on_one_line(root: Path) -> None:
+    (backbone(root) / "config.json").write_text("no config")
+
+
+BACKBONES = [
+    ("no such folder", lambda root: root.rmdir(), "has no config.json"),
+    ("no config.json", lambda root: None, "has no config.json"),
+    ("a config.json that is none", on_one_line, "whose config.json is none of timm's"),
+    ("no architecture", lambda root: backbone(root, lambda c: c.pop("architecture")), "config.json is none of timm's"),
+    ("an unknown one", lambda root: backbone(root, lambda c: c.update(architecture="x")), "Unknown model (x)"),
+    ("other kwargs", lambda root: backbone(root, lambda c: c.update(model_args={})), "do not fit `test_resnet` with"),
+    ("no weights", unnamed, "has no model.safetensors and no pytorch_model.bin"),
+    ("garbage", garbage, "model.safetensors can't be read as weights"),
+    ("a pickle", only_a_pickle, "is a pickle that holds more than weights, perhaps code, and is not opened"),
+]
+
+
+@pytest.mark.parametrize(("make", "words"), [row[1:] for row in BACKBONES], ids=[row[0] for row in BACKBONES])
+def test_a_folder_to_start_from_is_refused(tmp_path, capfd, make, words):
+    (tmp_path / "backbone").mkdir()
+    make(tmp_path / "backbone")
+    asked = Architecture(backbone=f"local-dir:{tmp_path / 'backbone'}")
+    said = sentence(lambda: models.build(asked, toys.INFO))
+    assert words in said and len(said.splitlines()) == 1
+    assert "code of a file ran" not in capfd.readouterr().out
+
+
+def tensors(path: Path, **changes: object) -> None:
+    torch.save(timm.create_model("test_resnet", **toys.KWARGS).state_dict() | changes, path)
+
+
+CHECKPOINTS = [
+    ("missing", lambda path: None, "is no file"),
+    ("a pickle", harmful, "is a pickle that holds more than weights, perhaps code, and is not opened"),
+    ("cut", lambda path: tensors(path) or path.write_bytes(path.read_bytes()[:999]), "can't be read as weights"),
+    ("no weights", lambda path: torch.save({"lr": 0.1}, path), "holds no weights"),
+    ("empty", lambda path: torch.save({}, path), "holds no weights"),
+    ("another model", lambda path: torch.save(timm.create_model("test_vit").state_dict(), path), "and 1"),
+    ("a layer of another shape", lambda path: tensors(path, **{"bn1.bias": torch.zeros(9)}), ": bn1.bias are missing"),
+]
+
+
+@pytest.mark.parametrize(("make", "words"), [row[1:] for row in CHECKPOINTS], ids=[row[0] for row in CHECKPOINTS])
+def test_a_file_to_start_from_is_refused(tmp_path, capfd, make, words):
+    make(tmp_path / "weights.pth")
+    asked = Architecture(model="test_resnet", kwargs=toys.KWARGS, backbone=f"file:{tmp_path / 'weights.pth'}")
+    said = sentence(lambda: models.build(asked, toys.INFO))
+    assert words in said and len(said.splitlines()) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (
+            {"backbone": "resnet18.a1_in2k"},
+            "timm has no pretrained weights `resnet18.a1_in2k`; the closest are resnet18.a1",
+        ),
+        ({"backbone": "gcvit_base.in1k"}, "timm's `gcvit_base.in1k` is not on the hub"),
+        ({"backbone": "file:setup.cfg", "model": "resnett"}, "is no file"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_name_to_start_from_is_refused(asked, words):
+    assert words in sentence(lambda: models.build(Architecture(**asked), toys.INFO))
+
+
+def test_a_backbone_of_another_model_is_refused(tmp_path):
+    asked = Architecture(model="resnet18", backbone=f"local-dir:{backbone(tmp_path)}")
+    assert "a `test_resnet`, but `model` is `resnet18`" in sentence(lambda: models.build(asked, toys.INFO))
 
 
 def test_a_gzip_bomb_is_unpacked_no_further_than_fashion_mnist_is_large(tmp_path, monkeypatch):

@@ -3,10 +3,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from benchmarks import __main__, advice, decoding, page, peak_memory, timing
+from benchmarks import __main__, advice, decoding, finetune, page, peak_memory, timing
 from benchmarks.page import Figure
 from pipeline import data, params
+from pipeline.errors import PipelineError
 from tests import toys
 from tests.conftest import CHECKOUT
 
@@ -110,3 +112,22 @@ def test_peak_memory_compares_two_sizes(published, monkeypatch):
     table, figures = published["peak_memory"]
     assert table["peak of anonymous memory"].tolist() == ["train", "write"]
     assert all(0.5 < figure.value < 2 for figure in figures)
+
+
+def test_what_fine_tuning_gains_is_paired_with_random_weights_of_the_same_seed():
+    hits = np.zeros((2, 3, 10), bool)  # starts, seeds, samples
+    for seed, (random, pretrained) in enumerate([(2, 6), (3, 8), (4, 7)]):
+        hits[0, seed, :random] = hits[1, seed, :pretrained] = True
+    table = finetune.table(["random", "pretrained"], hits, seed=0)
+    assert list(table["val accuracy %"]) == ["30.0", "70.0"]
+    assert list(table["each seed"]) == ["20.0, 30.0, 40.0", "60.0, 80.0, 70.0"]
+    assert table["over random [95 %]"][1].startswith("+40.0 [") and table["over random [95 %]"][0] == ""
+    assert table["p over seeds"][1] == "0.020"  # scipy.stats.ttest_rel([6, 8, 7], [2, 3, 4])
+
+
+def test_weights_of_other_names_take_those_of_the_layers_in_their_order():
+    first, second = torch.zeros(3, 2), torch.ones(4)
+    found = finetune.renamed({"_a": first, "_b": second}, {"a.weight": torch.empty(3, 2), "b.bias": torch.empty(4)})
+    assert found == {"a.weight": first, "b.bias": second}
+    with pytest.raises(PipelineError, match="layer by layer"):
+        finetune.renamed({"_a": first, "_b": second}, {"b.bias": torch.empty(4), "a.weight": torch.empty(3, 2)})

@@ -45,12 +45,13 @@ def train(saved=None, killed_at=None, **changes):
     return model.state_dict(), result.curve, len(seen)
 
 
+@pytest.mark.parametrize("changes", [{}, {"freeze_epochs": 1, "layer_decay": 0.7}], ids=["plain", "fine-tuning"])
 @pytest.mark.parametrize("killed_at", range(STEPS))
-def test_a_training_killed_in_any_step_ends_as_one_that_was_not(tmp_path, killed_at):
+def test_a_training_killed_in_any_step_ends_as_one_that_was_not(tmp_path, killed_at, changes):
     with pytest.raises(Killed):
-        train(of(tmp_path), killed_at)
-    weights, curve, steps = train(of(tmp_path))
-    undisturbed, same_curve, _ = train()
+        train(of(tmp_path), killed_at, **changes)
+    weights, curve, steps = train(of(tmp_path), **changes)
+    undisturbed, same_curve, _ = train(**changes)
     assert all(torch.equal(weights[name], undisturbed[name]) for name in undisturbed)
     assert curve == same_curve
     assert steps == STEPS - killed_at  # no step again that a checkpoint has

@@ -3,12 +3,15 @@ import json
 import numpy as np
 import onnx
 import pytest
+import timm
+from timm.models import save_for_hf
 
 from pipeline import export, fusion, latency
 from pipeline.data import Info
 from pipeline.ensemble import Ensemble, alone
 from pipeline.metrics import log_softmax
 from pipeline.params import Architecture
+from pipeline.training import predict
 from tests import toys
 
 INFO = Info(["a", "b", "c", "d"], 8, [0.4], [0.2], {})
@@ -43,6 +46,28 @@ def test_the_graph_says_what_the_members_and_the_rule_say(members, tmp_path, met
     expected = one.log_probs(np.stack([latency.onnx_logits(members[name], images) for name in MEMBERS]))
     found = latency.onnx_logits(tmp_path / "ensemble.onnx", images)
     assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_members_of_unequal_input_sizes_are_one_graph_under_one_input(members, tmp_path):
+    """The third was pretrained on images of 32 pixels, the fourth on images of 6; all of them see the prepared ones."""
+    members = dict(members)
+    for name, size in (("y", 32), ("z", 6)):
+        net = timm.create_model("test_resnet", channels=(4, 8, 8, 16))
+        described = {"input_size": (3, size, size), "interpolation": "bicubic"}
+        save_for_hf(net, tmp_path / name, data_config=described, safe_serialization=True)
+        architecture = Architecture(backbone=f"local-dir:{tmp_path / name}")
+        model = toys.classifier(architecture=architecture, info=INFO)
+        members[name] = tmp_path / f"{name}.onnx"
+        export.to_onnx(model, members[name])
+        images = toys.images(7)
+        np.testing.assert_allclose(
+            latency.onnx_logits(members[name], images), predict(model, images, toys.CPU, exact=True), rtol=0, atol=1e-4
+        )
+    one = system("mean_probs")
+    fusion.fuse(one, members, tmp_path / "ensemble.onnx")
+    expected = one.log_probs(np.stack([latency.onnx_logits(members[name], images) for name in MEMBERS]))
+    found = latency.onnx_logits(tmp_path / "ensemble.onnx", images)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 

@@ -61,7 +61,7 @@ def test_the_repositorys_own_file_loads():
         ("distill.temprature", 4, "`distill.temprature` is not a setting; did you mean `temperature`?"),
         ("sed", 1, "`sed` is not a setting; did you mean `seed`?"),
         ("teachers.resnet.batchsize", 8, "`teachers.resnet.batchsize` is not a setting; did you mean `batch_size`?"),
-        ("student.xyz", 8, "`student.xyz` is not a setting; known here: batch_size, ema, epochs"),
+        ("student.xyz", 8, "`student.xyz` is not a setting; known here: backbone, batch_size, ema, epochs"),
         ("distill.alpha", 1.5, "`distill.alpha` should be less than or equal to 1; it is 1.5."),
         ("distill.alpha", -0.1, "`distill.alpha`"),
         ("distill.temperature", 0, "`distill.temperature` should be greater than 0"),

@@ -308,6 +308,50 @@ def test_the_average_of_weights_is_what_is_left_and_evaluated():
     assert averaged.scores != plain.scores
 
 
+def state(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_a_frozen_body_stays_as_it_is_while_the_head_learns():
+    model = toys.classifier()
+    before = state(model)
+    fit(model, freeze_epochs=2)
+    changed = {name for name, value in state(model).items() if not torch.equal(value, before[name])}
+    assert changed == {"net.fc.weight", "net.fc.bias"}
+
+
+def test_after_the_frozen_epochs_everything_learns():
+    model = toys.classifier()
+    before = state(model)
+    fit(model, freeze_epochs=1)
+    changed = {name for name, value in state(model).items() if not torch.equal(value, before[name])}
+    assert changed == set(before)
+    assert int(model.net.bn1.num_batches_tracked) == 3  # of the second epoch alone
+
+
+def test_each_layer_has_its_share_of_the_rate():
+    """By hand: of a body of a stem and four blocks, a head learns at the whole rate, each layer before it at half."""
+    model = toys.classifier()
+    groups = training.decayed_groups(model, weight_decay=0.1, layer_decay=0.5)
+    found = {id(parameter): (group["lr_scale"], group["weight_decay"]) for group in groups
+             for parameter in group["params"]}  # fmt: skip
+    layers = {"conv1": 5, "bn1": 5, "layer1": 4, "layer2": 3, "layer3": 2, "layer4": 1, "fc": 0}
+    for name, parameter in model.net.named_parameters():
+        share = 0.5 ** layers[name.split(".")[0]]
+        assert found[id(parameter)] == (share, 0.1 if parameter.ndim > 1 else 0), name
+
+
+def test_rates_follow_the_layers_through_training():
+    slow, fast = toys.classifier(), toys.classifier()
+    before = state(slow)
+    fit(slow, epochs=1, layer_decay=1e-4)
+    fit(fast, epochs=1)
+    moved = {name: [float((state(model)[name] - before[name]).abs().max()) for model in (slow, fast)]
+             for name in ("net.layer1.0.conv1.weight", "net.fc.weight")}  # fmt: skip
+    assert moved["net.layer1.0.conv1.weight"][0] < 1e-3 * moved["net.layer1.0.conv1.weight"][1]
+    assert moved["net.fc.weight"][0] > 0.1 * moved["net.fc.weight"][1]
+
+
 def test_only_the_chosen_samples_are_learned_from():
     chosen, seen = np.array([3, 4, 9, 11, 15, 19]), []
 

@@ -194,6 +194,31 @@ def test_cross_fitting_trains_a_teacher_a_fold_and_gathers_them(checkout):
     )
 
 
+def test_a_backbone_on_this_machine_is_a_dep_of_what_starts_from_it_and_of_nothing_else(checkout):
+    teacher = "epochs: 1, batch_size: 2, lr: 1"
+    before = (checkout / "dvc.yaml").read_text()
+    (checkout / "more.yaml").write_text(
+        f"teachers:\n  one: {{backbone: 'local-dir:data/backbones/one', {teacher}}}\n"
+        f"  two: {{backbone: resnet18.a1_in1k, {teacher}}}\n"
+        "student: {model: test_resnet, backbone: 'file:../student.safetensors'}\n"
+    )
+    params_before = (checkout / "params.yaml").read_text()
+    wiring.main("--profile", "more.yaml")
+    found = stages(checkout)
+    assert "${item.backbone}" in found["train_teacher"]["deps"]
+    assert found["train_teacher"]["foreach"]["one"]["backbone"] == "data/backbones/one"
+    assert found["train_teacher"]["foreach"]["two"]["backbone"] == "data/prepared/dataset.json"
+    for name in ("train_baseline", "distill"):
+        assert found[name]["deps"][-1] == "../student.safetensors"
+    assert {"data/backbones/one", "../student.safetensors"} <= set(found["time_torch"]["deps"])
+    wired = (checkout / "dvc.yaml").read_bytes()
+    wiring.main()
+    assert (checkout / "dvc.yaml").read_bytes() == wired
+    (checkout / "params.yaml").write_text(params_before)
+    wiring.main()
+    assert (checkout / "dvc.yaml").read_text() == before
+
+
 def test_every_source_has_its_targets(checkout):
     text = (checkout / "params.yaml").read_text()
     (checkout / "params.yaml").write_text(text.replace("sources: [single, ensemble]", "sources: [from_resnet]"))
