@@ -15,6 +15,7 @@ from pipeline.folds import fold_of
 from pipeline.models import Classifier
 from pipeline.prefetch import ahead
 from pipeline.randomness import derive
+from pipeline.ranks import ALONE, Ranks
 from pipeline.training import predict
 from pipeline.views import Looks, render
 
@@ -33,11 +34,13 @@ def cache(
     device: torch.device,
     name: str,
     seed: int = 0,
+    ranks: Ranks = ALONE,
     checkpoint: Checkpoint | None = None,
 ) -> None:
     """Write the logits of one split: of each look that training replays, in the model's own precision.
 
-    With a checkpoint, `path` grows and is whole when this returns; without one, it is whole or not there.
+    With a checkpoint, `path` grows and is whole when this returns; without one, it is whole or not there. Ranks ask in
+    turn, chunk by chunk; the first one writes.
 
     Args:
         teachers: one, or one a fold, in order, each of which is asked about the images of its fold alone.
@@ -48,20 +51,28 @@ def cache(
     parts = [(view, start) for view in views for start in range(0, len(split), CHUNK)]
 
     def pixels(first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for view, start in parts[first:]:
+        for view, start in parts[first + ranks.number :: ranks.world]:
             ids = np.arange(start, min(start + CHUNK, len(split)))
             images = split.images[ids] if view is None else render(split.images, ids, view, looks.seed, looks.spec)
             yield images, ids
 
-    def rows(first: int = 0) -> Iterator[np.ndarray]:
-        looked = ahead(pixels(first), device)
-        for images, ids in tqdm(looked, name, initial=first, total=len(parts), leave=False, disable=None):
+    def answers(first: int) -> Iterator[np.ndarray]:
+        for images, ids in ahead(pixels(first), device):
             yield topk.encode(ask(teachers, images, ids, device, seed, exact=looks is None), top_k)
             files.forget(split.images)
 
+    def rows(first: int = 0) -> Iterator[np.ndarray]:
+        first = ranks.of_first(first)
+        joined = ranks.in_turn(answers(first), len(parts) - first)
+        yield from tqdm(joined, name, initial=first, total=len(parts), leave=False,
+                        disable=None if ranks.first else True)  # fmt: skip
+
     dtype, shape = topk.row_type(len(teachers[0].info.classes), top_k)
     shape = (len(views), len(split), *shape)
-    if checkpoint:
+    if not ranks.first:
+        for _ in rows():  # which the first one writes
+            pass
+    elif checkpoint:
         checkpoint.grow(path, shape, dtype, rows)
     else:
         files.write_chunks(path, shape, dtype, rows())

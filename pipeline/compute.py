@@ -14,14 +14,14 @@ def device(compute: Compute) -> torch.device:
     torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms(True), which takes a second to import
     torch.utils.deterministic.fill_uninitialized_memory = False  # a third of a small model's step, for no bit of result
     torch.set_num_threads(compute.threads)
-    name = compute.device
+    name = compute.accelerator
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise PipelineError(f"`compute.device` is {name}, which this machine can't use: {reason}") from None
+        raise PipelineError(f"`compute.accelerator` is {name}, which this machine can't use: {reason}") from None
     return torch.device(name)
 
 

@@ -145,7 +145,9 @@ class Views(Augmentation):
 
 
 class Compute(Block):
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")]
+    accelerator: Literal["auto", "cpu", "cuda", "mps"]
+    devices: Annotated[int, Field(ge=1, le=1024)]
+    num_nodes: Annotated[int, Field(ge=1, le=4096)]
     threads: Annotated[int, Field(ge=1, le=1024)]
     compile: bool
 

@@ -10,6 +10,7 @@ from pipeline.data import Info, Split
 from pipeline.models import Classifier
 from pipeline.params import Distill, Student, Views
 from pipeline.randomness import derive
+from pipeline.ranks import ALONE, Ranks
 from pipeline.training import Loss, Targets, Trained
 from pipeline.views import Looks
 
@@ -25,6 +26,7 @@ def train_student(
     student_seed: int,
     device: torch.device,
     name: str,
+    ranks: Ranks = ALONE,
     distill: Distill | None = None,
     targets: Targets | None = None,
     class_weights: Literal["none", "balanced"] = "none",
@@ -51,6 +53,7 @@ def train_student(
         device=device,
         seed=derive(seed, "student", student_seed),
         name=name,
+        ranks=ranks,
         targets=targets,
         ids=None if distill and distill.teaches else train.labelled,
         compiled=compiled,

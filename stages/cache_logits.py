@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import caching, compute, data, errors, files, logits, metrics, models, paths, topk, tracking
+from pipeline import caching, data, errors, files, logits, metrics, models, paths, ranks, topk, tracking
 from pipeline.checkpoint import Checkpoint
 from pipeline.data import Split
 from pipeline.views import Looks
@@ -15,7 +15,7 @@ SCORED = 10_000  # samples whose cached logits are scored for the log
 
 def main(name: str) -> None:
     record, settings = begin("cache_logits", name)
-    device = compute.device(settings.compute)
+    together, device = ranks.start(settings.compute)
     info = data.open_info(paths.PREPARED)
     weights = [paths.weights(each) for each in settings.with_fold_teachers(name)]
     teacher, *out_of_fold = [models.load(path) for path in weights]
@@ -27,10 +27,12 @@ def main(name: str) -> None:
         teachers = out_of_fold if split == "train" and out_of_fold else [teacher]
         named = {"top_k": settings.logits.top_k, "device": device, "name": f"{name}: {split}", "seed": settings.seed}
         checkpoint = Checkpoint(paths.checkpoint(path), named["name"], settings.seed, vars(origin), device)
-        caching.cache(paths.growing(path), teachers, images, seen, **named, checkpoint=checkpoint)
+        caching.cache(paths.growing(path), teachers, images, seen, **named, ranks=together, checkpoint=checkpoint)
         checkpoints.append(checkpoint)
-        if split != "test":
+        if together.first and split != "test":
             scores |= _scores(paths.growing(path), images, split, len(info.classes))
+    if not together.first:
+        return
     for split in ("train", "val", "test"):  # only now: DVC removes an interrupted stage's outputs
         paths.growing(folder / f"{split}.npy").replace(folder / f"{split}.npy")
     logits.seal(folder, origin)

@@ -1,6 +1,6 @@
 """Teach one student from cached targets: `python -m stages.distill SOURCE SEED`, with SOURCE single or ensemble."""
 
-from pipeline import backbones, compute, data, errors, files, paths, targets
+from pipeline import backbones, data, errors, files, paths, ranks, targets
 from pipeline.students import train_student
 from stages import trained
 from stages.beginning import begin
@@ -10,7 +10,7 @@ def main(source: str, student_seed: str) -> None:
     name = f"{source}-{student_seed}"
     record, settings = begin("distill", name)
     info, train = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "train")
-    device, path = compute.device(settings.compute), paths.targets(source)
+    (together, device), path = ranks.start(settings.compute), paths.targets(source)
     logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
               "compute": settings.compute, "model": settings.student, "distill": settings.distill,
               "source": source, "data": {"class_weights": settings.class_weights},
@@ -27,6 +27,7 @@ def main(source: str, student_seed: str) -> None:
         seed=settings.seed,
         student_seed=int(student_seed),
         device=device,
+        ranks=together,
         name=name,
         class_weights=settings.class_weights,
         compiled=settings.compute.compile,
@@ -34,7 +35,8 @@ def main(source: str, student_seed: str) -> None:
         targets=targets.reader(rows, shape, settings.distill.temperature),
         checkpoint=checkpoint,
     )
-    trained.save(name, model, result, record, settings.tracking, logged, checkpoint)
+    if together.first:
+        trained.save(name, model, result, record, settings.tracking, logged, checkpoint)
 
 
 if __name__ == "__main__":

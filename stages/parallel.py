@@ -41,7 +41,7 @@ def main(jobs: str = "2", *targets: str) -> None:
 
 def _run(jobs: int, targets: tuple[str, ...]) -> None:
     settings, schedule = params.load().compute, _schedule(targets)
-    gpus = [] if settings.device == "cpu" else _gpus()
+    gpus = [] if settings.accelerator == "cpu" else _shared_out(_gpus(), settings.devices)
     lanes = _lanes(jobs, gpus, settings)
     free = [gpus[lane % len(gpus)] if gpus else None for lane in range(lanes)]
     running, began, width = {}, time.monotonic(), max(map(len, schedule.needs))
@@ -102,9 +102,10 @@ def _schedule(targets: tuple[str, ...]) -> Schedule:
 def _lanes(jobs: int, gpus: list[str], compute: Compute) -> int:
     """No more jobs than the cores can hold: two pools of threads on one core run at a hundredth of the speed."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    room = jobs if gpus else max(1, min(jobs, cores // compute.threads))
+    room = jobs if gpus else max(1, min(jobs, cores // (compute.threads * compute.devices)))
     if room < jobs:
-        print(f"{room} at a time and not {jobs}: `compute.threads` is {compute.threads} on {cores} cores", flush=True)
+        needs = f"a stage has {compute.devices} x {compute.threads} threads"
+        print(f"{room} at a time and not {jobs}: {needs} on {cores} cores", flush=True)
     return room
 
 
@@ -116,6 +117,11 @@ def _gpus() -> list[str]:
         return []
     listed = subprocess.run([tool, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True)
     return listed.stdout.split() if listed.returncode == 0 else []
+
+
+def _shared_out(gpus: list[str], devices: int) -> list[str]:
+    """Groups of as many GPUs as a stage uses, by the names that CUDA_VISIBLE_DEVICES takes."""
+    return [",".join(gpus[start : start + devices]) for start in range(0, len(gpus) - devices + 1, devices)]
 
 
 def _start(name: str, device: str | None) -> subprocess.Popen:

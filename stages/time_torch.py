@@ -1,4 +1,4 @@
-"""What each teacher and the student cost in eager torch, on `compute.device`, beside what they cost in ONNX Runtime."""
+"""What each teacher and the student cost in eager torch, on `compute.accelerator`, beside ONNX Runtime."""
 
 from pipeline import data, errors, files, latency, paths, tracking
 from pipeline.eager import Eager

@@ -1,6 +1,6 @@
 """The control arm, a student without a teacher: `python -m stages.train_baseline SEED`."""
 
-from pipeline import backbones, compute, data, errors, paths
+from pipeline import backbones, data, errors, paths, ranks
 from pipeline.students import train_student
 from stages import trained
 from stages.beginning import begin
@@ -9,7 +9,7 @@ from stages.beginning import begin
 def main(student_seed: str) -> None:
     record, settings = begin("train_baseline", student_seed)
     name = f"baseline-{student_seed}"
-    info, device = data.open_info(paths.PREPARED), compute.device(settings.compute)
+    info, (together, device) = data.open_info(paths.PREPARED), ranks.start(settings.compute)
     logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
               "compute": settings.compute, "model": settings.control(),
               "data": {"class_weights": settings.class_weights},
@@ -24,12 +24,14 @@ def main(student_seed: str) -> None:
         seed=settings.seed,
         student_seed=int(student_seed),
         device=device,
+        ranks=together,
         name=name,
         class_weights=settings.class_weights,
         compiled=settings.compute.compile,
         checkpoint=checkpoint,
     )
-    trained.save(name, model, result, record, settings.tracking, logged, checkpoint)
+    if together.first:
+        trained.save(name, model, result, record, settings.tracking, logged, checkpoint)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ NAME-fold0of3 is the teacher NAME without a third of the training images, which 
 
 import torch
 
-from pipeline import backbones, compute, data, errors, folds, models, objectives, paths, training
+from pipeline import backbones, data, errors, folds, models, objectives, paths, ranks, training
 from pipeline.randomness import derive
 from pipeline.views import Looks
 from stages import trained
@@ -14,7 +14,7 @@ from stages.beginning import begin
 
 def main(name: str) -> None:
     record, settings = begin("train_teacher", name)
-    device = compute.device(settings.compute)
+    together, device = ranks.start(settings.compute)
     member, fold, count = folds.parse(name)
     teacher = settings.teacher(member)
     info = data.open_info(paths.PREPARED)
@@ -40,13 +40,15 @@ def main(name: str) -> None:
         looks,
         lambda logits, labels, *_: objectives.label_loss(logits, labels, teacher.label_smoothing, weights),
         device=device,
+        ranks=together,
         seed=seed,
         name=name,
         ids=ids,
         compiled=settings.compute.compile,
         checkpoint=checkpoint,
     )
-    trained.save(name, model, result, record, settings.tracking, logged, checkpoint)
+    if together.first:
+        trained.save(name, model, result, record, settings.tracking, logged, checkpoint)
 
 
 if __name__ == "__main__":

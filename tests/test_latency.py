@@ -27,7 +27,7 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(files):
     pair = (files / "small.onnx", files / "big.onnx")
-    alone = Compute(device="cpu", threads=1, compile=False)
+    alone = Compute(accelerator="cpu", devices=1, num_nodes=1, threads=1, compile=False)
     systems = {"small": OnnxFiles(pair[:1]), "big": OnnxFiles(pair[1:]), "fused": OnnxFiles((files / "fused.onnx",)),
                "torch": Eager(toys.ARCHITECTURE, toys.INFO, alone)}  # fmt: skip
     return latency.measure(systems, toys.images(8), TIMING)

@@ -102,7 +102,7 @@ def test_the_repositorys_own_file_loads():
         ("teachers.resnet.seeds", [1, 1], "`teachers.resnet.seeds` has the same entry twice."),
         ("teachers.resnet.seeds", [], "`teachers.resnet.seeds`"),
         ("views.count", 0, "`views.count`"),
-        ("compute.device", "tpu", "`compute.device`"),
+        ("compute.accelerator", "tpu", "`compute.accelerator`"),
         ("benchmark.calls", {1: 10}, "`calls` needs an entry for batch 128"),
         ("benchmark.calls", {128: 10}, "`calls` needs an entry for batch 1,"),
         ("benchmark.calls", {1: 10, 128: 0}, "`benchmark.calls.128`"),

@@ -1,0 +1,57 @@
+"""What the tests of several ranks run in each: `python -m tests.ranked DEVICES FOLDER [MODEL] [STEP]`.
+
+Three epochs on the digits, evaluation of a split of awkward size, and cached logits; the first rank writes them. At
+STEP of training the last rank dies.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline import caching, errors, metrics, models, objectives, ranks, sources, training
+from pipeline.checkpoint import Checkpoint
+from pipeline.data import Info, Split
+from pipeline.params import Architecture, Compute, Training
+from pipeline.views import Looks
+from tests import toys
+
+PLAIN = Architecture(model="test_nfnet")  # without BatchNorm
+ARCHITECTURES = {"plain": PLAIN, "frozen": PLAIN, "normalised": toys.ARCHITECTURE, "tiny": toys.ARCHITECTURE}
+SETTINGS = Training(epochs=3, batch_size=50, lr=1e-3, weight_decay=0.01)
+LOOKS = Looks(toys.VIEWS, 3, 2)
+
+
+def main(devices: str, folder: str, model: str = "plain", step: str = "-1") -> None:
+    together, device = ranks.start(Compute(accelerator="cpu", devices=devices, num_nodes=1, threads=1, compile=False))
+    digits, root = sources.load(toys.data_params(), Path(folder)), Path(folder)
+    first = slice(0, 1 if model == "tiny" else 1003)
+    train, val = (Split(digits.images[part], digits.labels[part]) for part in (first, slice(1003, 1502)))
+    info = Info(digits.classes, 8, [0.3], [0.37], {})
+    torch.manual_seed(0)
+    net = models.build(ARCHITECTURES[model], info)
+    steps, settings = 0, SETTINGS.model_copy(update={"freeze_epochs": int(model == "frozen")})
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor, *_: object) -> torch.Tensor:
+        nonlocal steps
+        if steps == int(step) and together.number == together.world - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        steps += 1
+        return objectives.label_loss(logits, labels, 0.0)
+
+    checkpoint = Checkpoint(root / ".toy.checkpoint", "toy", devices, {}, device)
+    training.fit(net, train, val, settings, LOOKS, loss, device=device, seed=0, name="toy", ranks=together,
+                 checkpoint=checkpoint)  # fmt: skip
+    torch.manual_seed(1)
+    fresh, caching.CHUNK = models.build(ARCHITECTURES[model], info), 100
+    caching.cache(root / "cached.npy", [fresh], train, LOOKS, top_k=None, device=device, name="toy", ranks=together)
+    logits = training.predict(fresh, val.images, device, exact=True, ranks=together)
+    if together.first:
+        models.save(net, root / "weights.safetensors")
+        np.savez(root / "evaluated.npz", logits=logits, **metrics.scores(logits, val.labels))
+
+
+if __name__ == "__main__":
+    errors.run(main)
