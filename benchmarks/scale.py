@@ -1,0 +1,107 @@
+"""What ImageNet-1k would take: `python -m benchmarks.scale`, five minutes on two cores, anywhere without a download.
+
+Disk is arithmetic on the formats of this pipeline. Hours follow from how many images a second this machine's device
+takes, which is measured with the models of profiles/imagenet-pretrained.yaml at their random weights, or from any rate.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks import page, setting
+from pipeline import errors, models, topk, training
+from pipeline.data import Info
+from pipeline.params import Architecture
+
+IMAGES, CLASSES, SIDE = 1_281_167, 1000, 224  # of ImageNet-1k's training split
+VIEWS, TOP_K, DEVICES, EPOCHS = (8, 90, 300), 10, (1, 8, 64), 90
+TEACHERS = ("resnet18", "mobilenetv3_small_100", "efficientnet_b0", "resnet50")
+STUDENT = "mobilenetv3_small_100"
+RATES = (1_000, 8_000)  # images a second of one device
+BATCH, SECONDS = 32, 20
+PAGE = Path(__file__).parents[1] / "docs/scale.md"
+
+
+def main() -> None:
+    page.publish("disk", disk(), [], PAGE)
+    page.publish("rates", rates(), [], PAGE)
+    page.publish("hours", hours(), [], PAGE)
+
+
+def disk() -> pd.DataFrame:
+    """Gigabytes of logits, by the number of views."""
+    rows = {"all classes, float16": None, f"the {TOP_K} largest and the rest's mass": TOP_K}
+    sizes = {name: _bytes_a_row(k) for name, k in rows.items()}
+    return pd.DataFrame(
+        [
+            {"logits of one teacher": name, "bytes a look": size}
+            | {f"{views} views": f"{views * IMAGES * size / 1e9:,.1f} GB" for views in VIEWS}
+            for name, size in sizes.items()
+        ]
+    )
+
+
+def _bytes_a_row(top_k: int | None) -> int:
+    dtype, shape = topk.row_type(CLASSES, top_k)
+    return dtype.itemsize * int(np.prod(shape))
+
+
+def rates() -> pd.DataFrame:
+    """Images a second of this device, asked and trained."""
+    _, device = setting.start()
+    info = Info([str(label) for label in range(CLASSES)], SIDE, [0.5] * 3, [0.3] * 3, {})
+    rows = []
+    for name in TEACHERS:
+        model = models.build(Architecture(model=name, precision="auto"), info).to(device)
+        row = {"model at 224 pixels": name, "asked, images/s": _rate(lambda net=model: _ask(net, device), device)}
+        if name == STUDENT:
+            row["trained, images/s"] = _rate(lambda net=model: _train(net, device), device)
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("").astype(str)
+
+
+def _ask(model: models.Classifier, device: torch.device) -> None:
+    training.predict(model, np.zeros((BATCH, SIDE, SIDE, 3), np.uint8), device, exact=False)
+
+
+def _train(model: models.Classifier, device: torch.device) -> None:
+    model.train()
+    images = torch.zeros(BATCH, SIDE, SIDE, 3, dtype=torch.uint8, device=device)
+    with training.precision(model, device):
+        loss = model(images).square().mean()
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+
+
+def _rate(step: Callable[[], None], device: torch.device) -> int:
+    """Images a second, three digits."""
+    step()
+    began, steps = time.perf_counter(), 0
+    while time.perf_counter() - began < SECONDS:
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        steps += 1
+    return int(float(f"{steps * BATCH / (time.perf_counter() - began):.3g}"))
+
+
+def hours() -> pd.DataFrame:
+    """For caching one teacher and for training one student, by the rate of one device and the number of devices."""
+    work = {f"one teacher looks {views} times at all": views for views in VIEWS}
+    work |= {f"one student, {EPOCHS} epochs": EPOCHS}
+    return pd.DataFrame(
+        [
+            {"work": name, "images/s of a device": f"{rate:,}"}
+            | {f"{count} devices": f"{looks * IMAGES / rate / count / 3600:,.2g} h" for count in DEVICES}
+            for name, looks in work.items()
+            for rate in RATES
+        ]
+    ).rename(columns={"1 devices": "1 device"})
+
+
+if __name__ == "__main__":
+    errors.run(main)
