@@ -96,7 +96,7 @@ def hours() -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"work": name, "images/s of a device": f"{rate:,}"}
-            | {f"{count} devices": f"{looks * IMAGES / rate / count / 3600:,.2g} h" for count in DEVICES}
+            | {f"{count} devices": f"{float(f'{looks * IMAGES / rate / count / 3600:.2g}'):g} h" for count in DEVICES}
             for name, looks in work.items()
             for rate in RATES
         ]

@@ -17,12 +17,16 @@ import pytest
 PATIENCE = 90  # seconds that a server may take to start
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @contextmanager
 def serving(words: list[str], ping: str, cwd: Path, **environment: str) -> Iterator[str]:
     """Start the command with a port appended, wait until `ping` answers, and yield the address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     log = cwd / "server.log"
     with log.open("w") as output:
