@@ -122,11 +122,11 @@ def send(record: Record, experiment: str, client: "MlflowClient") -> str:
         if arrived := _arrived(record, folder, client):
             return arrived
         # the lock is held while a run is RUNNING, so whoever of this checkout has left one is gone
-        mine = f"tags.checkout = '{_checkout()}' and attributes.status = 'RUNNING'"
+        mine = f"tags.checkout = '{checkout()}' and attributes.status = 'RUNNING'"
         for run in client.search_runs([folder], f"tags.stage = '{record.stage}' and {mine}"):
             if run.data.tags.get("item", "") == record.item:
                 client.set_terminated(run.info.run_id, "KILLED")
-        tags = {"record": record.id, "stage": record.stage, "item": record.item, "checkout": _checkout()}
+        tags = {"record": record.id, "stage": record.stage, "item": record.item, "checkout": checkout()}
         run_id = client.create_run(folder, record.started, tags | record.tags, record.title or record.name).info.run_id
         _fill(record, run_id, client)
         # a request whose answer was lost is sent again and may have created a second run
@@ -265,7 +265,7 @@ def _lock() -> FileLock:
     return FileLock(f"{local}.lock")
 
 
-def _checkout() -> str:
+def checkout() -> str:
     """What tells this checkout from others that share the server, without showing its path."""
     return hashlib.sha256(f"{platform.node()}:{_project_root()}".encode()).hexdigest()[:12]
 

@@ -279,3 +279,17 @@ errors.run(main)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, timeout=LONGEST)
     assert (done.returncode, done.stdout) == (0, "late\n")
+
+
+def test_a_registry_that_hangs_costs_publish_a_sentence_and_the_next_one_registers_once(digits, server):
+    words = (sys.executable, "-m", "stages.publish")
+    with failing(server, "hang", about="/registered-models/") as proxy:
+        done = run(*words, cwd=digits, MLFLOW_TRACKING_URI=proxy.address, TRACKING_SECONDS="10")
+    assert done.returncode == 1 and proxy.failed.is_set()
+    assert done.stderr.startswith("error: MLflow's registry at http://127.0.0.1") and "Traceback" not in done.stderr
+    again = run(*words, cwd=digits, MLFLOW_TRACKING_URI=server)
+    assert again.returncode == 0 and "fashion 1 is the first champion" in again.stdout, again.stderr
+    client = MlflowClient(server)
+    versions = client.search_runs([client.get_experiment_by_name("distillation").experiment_id])
+    assert [each.info.status for each in versions] == ["FINISHED"]
+    assert len(client.search_model_versions("name = 'fashion'")) == 1
