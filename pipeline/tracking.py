@@ -224,7 +224,8 @@ def promptly(call: Callable[..., Answer], *arguments: Any) -> Answer:
     Raises:
         TimeoutError: it took longer than DEADLINE.
     """
-    _load()  # seconds of a busy machine, which are not the server's
+    _load()  # seconds of a busy machine, which are not the server's, and nor are those of a new SQLite file
+    _create()
     return deadline.within(DEADLINE, call, *arguments)
 
 
@@ -248,6 +249,21 @@ def _load() -> None:
 
     for chatty in ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool"):  # tracebacks of what is raised anyway
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
+
+
+def _create() -> None:
+    """Make the SQLite file if it is not there, whole or not at all: MLflow never mends tables that were cut short."""
+    path = Path(uri().removeprefix("sqlite:///"))
+    if not uri().startswith("sqlite:///") or str(path).startswith("file:") or path.exists():
+        return
+    from mlflow import MlflowClient
+
+    with _lock():
+        if not path.exists():
+            with files.replacing(path) as temporary:
+                for left in path.parent.glob(f"{temporary.name}*"):  # by a killed process, with SQLite's journal
+                    left.unlink()
+                MlflowClient(f"sqlite:///{temporary}")
 
 
 def experiment_id(client: "MlflowClient", name: str) -> str:

@@ -247,6 +247,22 @@ def test_checkouts_that_share_one_new_sqlite_file_all_log(tmp_path):
         assert holding(files.read_json(project / RECORD)["id"], "shared", shared) == ["FINISHED"]
 
 
+def test_a_kill_while_the_sqlite_file_is_made_leaves_none(tmp_path):
+    project = new_project(tmp_path / "project", "killed")
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "MLFLOW_TRACKING_URI": ""}
+    making = subprocess.Popen([sys.executable, "-m", "tests.tracked"], cwd=project, env=environment)
+    half = project / ".mlflow.db.tmp"
+    while not (half.exists() and half.stat().st_size > 100_000):  # in the middle: it has 950 kB in the end
+        assert making.poll() is None
+        time.sleep(0.01)
+    making.kill()
+    making.wait()
+    assert not (project / "mlflow.db").exists()
+    done = stage(project)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert holding(files.read_json(project / RECORD)["id"], "killed", f"sqlite:///{project}/mlflow.db") == ["FINISHED"]
+
+
 def test_a_backfill_that_meets_a_dead_server_is_a_sentence(tmp_path):
     project = new_project(tmp_path / "project", "dead")
     stage(project, MLFLOW_TRACKING_URI=DEAD)
