@@ -49,21 +49,27 @@ def register(
     """
     from mlflow.exceptions import MlflowException
 
-    found = client.search_model_versions(f"run_id = '{run_id}'")
-    if found:
-        return str(found[0].version)
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    with tempfile.TemporaryDirectory() as folder:
-        _save(onnx_file, images, run_id, Path(folder) / "model")
-        client.log_artifacts(run_id, f"{folder}/model", "model")
-    source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    added = client.create_model_version(name, source, run_id, tags={key: str(value) for key, value in tags.items()})
-    client.set_registered_model_alias(name, CHALLENGER, added.version)
-    return str(added.version)
+    if not _versions(client, run_id):
+        with tempfile.TemporaryDirectory() as folder:
+            _save(onnx_file, images, run_id, Path(folder) / "model")
+            client.log_artifacts(run_id, f"{folder}/model", "model")
+        source = f"{client.get_run(run_id).info.artifact_uri}/model"
+        client.create_model_version(name, source, run_id, tags={key: str(value) for key, value in tags.items()})
+    number, *again = _versions(client, run_id)
+    for other in again:  # a request whose answer was lost is sent again
+        client.delete_model_version(name, str(other))
+    client.set_registered_model_alias(name, CHALLENGER, str(number))
+    return str(number)
+
+
+def _versions(client: "MlflowClient", run_id: str) -> list[int]:
+    """The versions that a run has registered, the oldest first."""
+    return sorted(int(found.version) for found in client.search_model_versions(f"run_id = '{run_id}'"))
 
 
 def _save(onnx_file: Path, images: np.ndarray, run_id: str, folder: Path) -> None:

@@ -3,11 +3,13 @@
 `python -m pipeline.summary` prints the address at which MLflow's UI compares versions.
 """
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pipeline import errors, machine, params, tracking, versions
+from pipeline import errors, files, machine, params, tracking, versions
 from pipeline.errors import PipelineError
 from pipeline.params import Tracking
 from pipeline.tracking import Record
@@ -41,6 +43,7 @@ def log(
         for row in stage.curve
     ]
     record.artifacts = [str(path) for path in artifacts]
+    record.id = _identity(record)
     try:
         client = tracking.promptly(tracking.connect)
         of_stages, runs = tracking.of_stages(settings), {}
@@ -52,6 +55,13 @@ def log(
             f"The summary could not be logged to MLflow: {tracking.first_line(error)}. "
             "Every result is on disk; `dvc repro publish` tries again."
         ) from None
+
+
+def _identity(record: Record) -> str:
+    """The same for what says the same of this checkout: a summary that is published again is still one version."""
+    digests = [files.sha256(Path(path)) for path in record.artifacts if Path(path).exists()]
+    said = [tracking.checkout(), record.tags, record.params, record.metrics, record.curve, record.data, digests]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _send(

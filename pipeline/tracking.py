@@ -122,11 +122,11 @@ def send(record: Record, experiment: str, client: "MlflowClient") -> str:
         if arrived := _arrived(record, folder, client):
             return arrived
         # the lock is held while a run is RUNNING, so whoever of this checkout has left one is gone
-        mine = f"tags.checkout = '{_checkout()}' and attributes.status = 'RUNNING'"
+        mine = f"tags.checkout = '{checkout()}' and attributes.status = 'RUNNING'"
         for run in client.search_runs([folder], f"tags.stage = '{record.stage}' and {mine}"):
             if run.data.tags.get("item", "") == record.item:
                 client.set_terminated(run.info.run_id, "KILLED")
-        tags = {"record": record.id, "stage": record.stage, "item": record.item, "checkout": _checkout()}
+        tags = {"record": record.id, "stage": record.stage, "item": record.item, "checkout": checkout()}
         run_id = client.create_run(folder, record.started, tags | record.tags, record.title or record.name).info.run_id
         _fill(record, run_id, client)
         # a request whose answer was lost is sent again and may have created a second run
@@ -224,7 +224,8 @@ def promptly(call: Callable[..., Answer], *arguments: Any) -> Answer:
     Raises:
         TimeoutError: it took longer than DEADLINE.
     """
-    _load()  # seconds of a busy machine, which are not the server's
+    _load()  # seconds of a busy machine, which are not the server's, and nor are those of a new SQLite file
+    _create()
     return deadline.within(DEADLINE, call, *arguments)
 
 
@@ -250,6 +251,21 @@ def _load() -> None:
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
 
+def _create() -> None:
+    """Make the SQLite file if it is not there, whole or not at all: MLflow never mends tables that were cut short."""
+    path = Path(uri().removeprefix("sqlite:///"))
+    if not uri().startswith("sqlite:///") or str(path).startswith("file:") or path.exists():
+        return
+    from mlflow import MlflowClient
+
+    with _lock():
+        if not path.exists():
+            with files.replacing(path) as temporary:
+                for left in path.parent.glob(f"{temporary.name}*"):  # by a killed process, with SQLite's journal
+                    left.unlink()
+                MlflowClient(f"sqlite:///{temporary}")
+
+
 def experiment_id(client: "MlflowClient", name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found:
@@ -265,7 +281,7 @@ def _lock() -> FileLock:
     return FileLock(f"{local}.lock")
 
 
-def _checkout() -> str:
+def checkout() -> str:
     """What tells this checkout from others that share the server, without showing its path."""
     return hashlib.sha256(f"{platform.node()}:{_project_root()}".encode()).hexdigest()[:12]
 

@@ -12,7 +12,7 @@ HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}  # hea
 
 
 class Proxy(ThreadingHTTPServer):
-    """Fails from request number `start` on, `times` times; then it is well again.
+    """Fails from request number `start` on, `times` times; then it is well again. Only requests `about` this fail.
 
     fault: `hang` never answers; `drip` takes ages over an answer; `error` answers 500; `drop` closes the connection
     before the server has heard of the request; `cut` closes it in the middle of the server's answer.
@@ -20,15 +20,15 @@ class Proxy(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, server: str, fault: str, start: int = 0, times: float = float("inf")):
+    def __init__(self, server: str, fault: str, start: int = 0, times: float = float("inf"), about: str = ""):
         super().__init__(("127.0.0.1", 0), Handler)
         self.upstream, self.fault, self.start = urlsplit(server).netloc, fault, start
         self.left, self.counted, self.lock, self.closing = times, itertools.count(), threading.Lock(), threading.Event()
-        self.failed = threading.Event()
+        self.about, self.failed = about, threading.Event()
 
-    def fails(self) -> bool:
+    def fails(self, path: str) -> bool:
         with self.lock:
-            if next(self.counted) < self.start or self.left <= 0:
+            if self.about not in path or next(self.counted) < self.start or self.left <= 0:
                 return False
             self.left -= 1
             self.failed.set()
@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        fault = self.server.fault if self.server.fails() else ""
+        fault = self.server.fault if self.server.fails(self.path) else ""
         if fault == "hang":
             self.server.closing.wait()
         elif fault == "error":
@@ -78,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def failing(server: str, fault: str, **when: int) -> Iterator[Proxy]:
+def failing(server: str, fault: str, **when: int | str) -> Iterator[Proxy]:
     """A Proxy that listens; its address is `proxy.address`."""
     with Proxy(server, fault, **when) as proxy:
         proxy.address = f"http://127.0.0.1:{proxy.server_port}"

@@ -52,6 +52,53 @@ def test_a_run_registers_its_model_once(client, onnx_file):
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
 
 
+class Interrupted(Exception):
+    pass
+
+
+class Cut:
+    """The client, until a call: `before` it is made or `after`, the process is as good as dead."""
+
+    def __init__(self, client, call: int, when: str):
+        self._client, self._left, self._when = client, call, when
+
+    def __getattr__(self, name):
+        method = getattr(self._client, name)
+
+        def call(*arguments, **named):
+            self._left -= 1
+            if self._left < 0 and self._when == "before":
+                raise Interrupted
+            answer = method(*arguments, **named)
+            if self._left < 0:
+                raise Interrupted
+            return answer
+
+        return call
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_registering_that_was_cut_anywhere_is_made_whole_by_the_next(client, onnx_file, when):
+    for call in range(20):
+        run = client.create_run(client.experiment).info.run_id
+        try:
+            registry.register(Cut(client, call, when), NAME, onnx_file, toys.images(2), run, {})
+        except Interrupted:
+            number = registry.register(client, NAME, onnx_file, toys.images(2), run, {})
+            assert [found.version for found in client.search_model_versions(f"run_id = '{run}'")] == [int(number)]
+            assert aliases(client)["challenger"] == number
+        else:
+            break
+    assert 5 < call < 20
+
+
+def test_a_version_that_a_lost_answer_made_twice_is_there_once(client, onnx_file):
+    run, number = registered(client, onnx_file)
+    client.create_model_version(NAME, client.get_model_version(NAME, number).source, run)
+    assert registry.register(client, NAME, onnx_file, toys.images(2), run, {}) == number
+    assert len(client.search_model_versions(f"run_id = '{run}'")) == 1
+
+
 def test_the_registered_file_answers_as_the_exported_one_and_names_its_run(client, onnx_file, tmp_path):
     run, number = registered(client, onnx_file)
     found = registry.download(client, NAME, number, tmp_path / "download")

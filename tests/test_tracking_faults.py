@@ -247,6 +247,22 @@ def test_checkouts_that_share_one_new_sqlite_file_all_log(tmp_path):
         assert holding(files.read_json(project / RECORD)["id"], "shared", shared) == ["FINISHED"]
 
 
+def test_a_kill_while_the_sqlite_file_is_made_leaves_none(tmp_path):
+    project = new_project(tmp_path / "project", "killed")
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "MLFLOW_TRACKING_URI": ""}
+    making = subprocess.Popen([sys.executable, "-m", "tests.tracked"], cwd=project, env=environment)
+    half = project / ".mlflow.db.tmp"
+    while not (half.exists() and half.stat().st_size > 100_000):  # in the middle: it has 950 kB in the end
+        assert making.poll() is None
+        time.sleep(0.01)
+    making.kill()
+    making.wait()
+    assert not (project / "mlflow.db").exists()
+    done = stage(project)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert holding(files.read_json(project / RECORD)["id"], "killed", f"sqlite:///{project}/mlflow.db") == ["FINISHED"]
+
+
 def test_a_backfill_that_meets_a_dead_server_is_a_sentence(tmp_path):
     project = new_project(tmp_path / "project", "dead")
     stage(project, MLFLOW_TRACKING_URI=DEAD)
@@ -279,3 +295,17 @@ errors.run(main)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, timeout=LONGEST)
     assert (done.returncode, done.stdout) == (0, "late\n")
+
+
+def test_a_registry_that_hangs_costs_publish_a_sentence_and_the_next_one_registers_once(digits, server):
+    words = (sys.executable, "-m", "stages.publish")
+    with failing(server, "hang", about="/registered-models/") as proxy:
+        done = run(*words, cwd=digits, MLFLOW_TRACKING_URI=proxy.address, TRACKING_SECONDS="10")
+    assert done.returncode == 1 and proxy.failed.is_set()
+    assert done.stderr.startswith("error: MLflow's registry at http://127.0.0.1") and "Traceback" not in done.stderr
+    again = run(*words, cwd=digits, MLFLOW_TRACKING_URI=server)
+    assert again.returncode == 0 and "fashion 1 is the first champion" in again.stdout, again.stderr
+    client = MlflowClient(server)
+    versions = client.search_runs([client.get_experiment_by_name("distillation").experiment_id])
+    assert [each.info.status for each in versions] == ["FINISHED"]
+    assert len(client.search_model_versions("name = 'fashion'")) == 1
