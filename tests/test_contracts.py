@@ -17,7 +17,8 @@ DOCUMENT = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"]
 STAGES = {name: stage.get("do", stage) for name, stage in DOCUMENT.items()}
 
 LAYERS = [
-    *("deadline", "errors", "paths", "files", "decoding", "randomness", "machine", "folds", "params", "compute"),
+    *("deadline", "errors", "paths", "files", "decoding", "randomness", "machine", "folds"),
+    *("params", "compute", "ranks"),
     *("data", "schedule", "usage", "checkpoint", "graph", "inputs"),
     *("sources", "splits"),
     *("views", "prefetch", "topk", "logits", "objectives", "metrics"),
