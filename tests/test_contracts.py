@@ -18,7 +18,7 @@ STAGES = {name: stage.get("do", stage) for name, stage in DOCUMENT.items()}
 
 LAYERS = [
     *("deadline", "errors", "paths", "files", "decoding", "randomness", "machine", "folds", "params", "compute"),
-    *("data", "schedule", "usage", "checkpoint", "graph", "inputs"),
+    *("data", "schedule", "usage", "checkpoint", "graph", "inputs", "lockfile"),
     *("sources", "splits"),
     *("views", "prefetch", "topk", "logits", "objectives", "metrics", "models", "training", "students", "caching"),
     *("targets", "statistics", "sweeps", "ensemble", "fitting", "diversity", "subsets", "selection"),
