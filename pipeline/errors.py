@@ -1,6 +1,7 @@
 """The one error that a user can cause, and how a command ends on it."""
 
 import gc
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,14 @@ def missing(path: Path) -> PipelineError:
     return PipelineError(
         f"{path} is missing; `dvc repro` makes it, after `make wire` where a teacher, a source or a seed was added."
     )
+
+
+def reason(error: Exception) -> str:
+    """Why something was not to be had from outside, in few words."""
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = (error.stderr or "").strip().splitlines()
+        return lines[-1] if lines else f"exit status {error.returncode}"
+    return str(getattr(error, "reason", error)).split("; ")[0]
 
 
 def run(command: Callable[..., None]) -> None:

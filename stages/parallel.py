@@ -21,7 +21,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from filelock import FileLock, Timeout
 
-from pipeline import errors, params
+from pipeline import errors, lockfile, params
 from pipeline.errors import PipelineError
 from pipeline.params import Compute
 from pipeline.schedule import Schedule
@@ -36,6 +36,8 @@ def main(jobs: str = "2", *targets: str) -> None:
     if not jobs.isdigit() or int(jobs) < 1:
         raise PipelineError(f"JOBS is {jobs}; it should be how many stages may run at once, such as 2.")
     with _only_one():
+        if lockfile.mend():
+            print("dvc.lock was cut short by a kill; going on from its last whole copy", flush=True)
         _run(int(jobs), targets)
 
 

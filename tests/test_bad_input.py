@@ -22,7 +22,20 @@ import timm
 import torch
 from PIL import Image
 
-from pipeline import compute, data, decoding, errors, files, latency, logits, models, params, sources, splits
+from pipeline import (
+    compute,
+    data,
+    decoding,
+    errors,
+    fashion_mnist,
+    files,
+    latency,
+    logits,
+    models,
+    params,
+    sources,
+    splits,
+)
 from pipeline.params import Architecture, Compute, Logits
 from pipeline.views import Looks
 from tests import toys
@@ -471,11 +484,11 @@ def test_a_backbone_of_another_model_is_refused(tmp_path):
 
 def test_a_gzip_bomb_is_unpacked_no_further_than_fashion_mnist_is_large(tmp_path, monkeypatch):
     (tmp_path / "fashion-mnist").mkdir()
-    monkeypatch.setattr(sources, "LARGEST_FILE", 2**20)
-    (tmp_path / "fashion-mnist" / next(iter(sources.FASHION_MNIST))).write_bytes(gzip.compress(bytes(2**24)))
+    monkeypatch.setattr(fashion_mnist, "LARGEST_FILE", 2**20)
+    (tmp_path / "fashion-mnist" / next(iter(fashion_mnist.FILES))).write_bytes(gzip.compress(bytes(2**24)))
     read: list[int] = []
-    digest = sources.hashlib.sha256
-    monkeypatch.setattr(sources.hashlib, "sha256", lambda content: read.append(len(content)) or digest(content))
+    digest = fashion_mnist.hashlib.sha256
+    monkeypatch.setattr(fashion_mnist.hashlib, "sha256", lambda content: read.append(len(content)) or digest(content))
     asked = toys.data_params(source="fashion_mnist", image_size=28)
     assert "is cut short or corrupt" in sentence(lambda: sources.load(asked, tmp_path))
     assert read == [2**20]

@@ -19,8 +19,8 @@ STAGES = {name: stage.get("do", stage) for name, stage in DOCUMENT.items()}
 LAYERS = [
     *("deadline", "errors", "paths", "files", "decoding", "randomness", "machine", "folds"),
     *("params", "compute", "ranks"),
-    *("data", "schedule", "usage", "checkpoint", "graph", "inputs"),
-    *("sources", "splits"),
+    *("data", "schedule", "usage", "checkpoint", "graph", "inputs", "lockfile"),
+    *("listing", "fashion_mnist", "labelled_files", "torchvision_sets", "sources", "splits"),
     *("views", "prefetch", "topk", "logits", "objectives", "metrics"),
     *("backbones", "models", "training", "students", "caching"),
     *("targets", "statistics", "sweeps", "ensemble", "fitting", "diversity", "subsets", "selection"),

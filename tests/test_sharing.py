@@ -14,12 +14,9 @@ def test_two_checkouts_with_one_cache_and_one_sqlite_both_finish_with_the_same_b
     store = f"sqlite:///{tmp_path}/shared.db"
     for root in roots:
         assert run("dvc", "cache", "dir", "--local", str(tmp_path / "cache"), cwd=root).returncode == 0
+    shared = {"MLFLOW_TRACKING_URI": store, "TRACKING_SECONDS": "60"}
     with ThreadPoolExecutor(2) as pool:
-        done = list(
-            pool.map(
-                lambda root: run("dvc", "repro", cwd=root, MLFLOW_TRACKING_URI=store, TRACKING_SECONDS="60"), roots
-            )
-        )
+        done = list(pool.map(lambda root: run("dvc", "repro", cwd=root, **shared), roots))
     for each in done:
         assert each.returncode == 0, each.stdout[-3000:] + each.stderr[-3000:]
         assert "warning:" not in each.stderr

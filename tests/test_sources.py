@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import http.client
 import subprocess
 from pathlib import Path
@@ -7,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import sources
+from pipeline import fashion_mnist, sources
 from pipeline.data import UNLABELLED
 from pipeline.errors import PipelineError
 from tests import toys
 
-FASHION_FILES = list(sources.FASHION_MNIST)
+FASHION_FILES = list(fashion_mnist.FILES)
 
 
 def picture(path: Path, colour, mode: str = "RGB", size: tuple[int, int] = (12, 12)) -> Path:
@@ -215,7 +216,7 @@ def test_every_place_that_was_tried_is_listed_with_its_reason(tmp_path, monkeypa
         "a mirror": unreachable,
         "another": hangs_up,
     }
-    monkeypatch.setattr(sources, "_FASHION_PLACES", places)
+    monkeypatch.setattr(fashion_mnist, "PLACES", places)
     with pytest.raises(PipelineError) as refused:
         fashion(tmp_path)
     message = str(refused.value)
@@ -225,7 +226,7 @@ def test_every_place_that_was_tried_is_listed_with_its_reason(tmp_path, monkeypa
 
 
 def test_wrong_files_of_a_place_are_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_FASHION_PLACES", {"a mirror": lambda scratch: fake_fashion(scratch, INTACT)})
+    monkeypatch.setattr(fashion_mnist, "PLACES", {"a mirror": lambda scratch: fake_fashion(scratch, INTACT)})
     with pytest.raises(PipelineError, match="a mirror"):
         fashion(tmp_path)
     assert not list((tmp_path).rglob("*.gz"))
@@ -243,11 +244,11 @@ def test_a_source_that_passes_its_checks_is_kept_and_read_again(tmp_path, monkey
             (scratch / name).write_bytes(gzip.compress(content))
         return scratch
 
-    digests = {name: sources.hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    monkeypatch.setattr(sources, "FASHION_MNIST", digests)
-    monkeypatch.setattr(sources, "_FASHION_PLACES", {"here": place})
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    monkeypatch.setattr(fashion_mnist, "FILES", digests)
+    monkeypatch.setattr(fashion_mnist, "PLACES", {"here": place})
     fetched = fashion(tmp_path)
-    monkeypatch.setattr(sources, "_FASHION_PLACES", {})
+    monkeypatch.setattr(fashion_mnist, "PLACES", {})
     kept = fashion(tmp_path)
     assert np.array_equal(fetched.images, kept.images) and kept.images.shape == (10, 28, 28, 1)
     assert kept.labels.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3]
