@@ -1,11 +1,14 @@
 """The whole pipeline on digits, killed again and again at random moments: TRIALS kills, 12 unless the environment says.
 
+Some kills wait for what is too brief to be met by chance: a checkpoint, and the stages that fit and publish.
+
 `make chaos` makes a hundred. A trial starts `dvc repro`, sends SIGKILL to the stage or to DVC with all that it has
 started, and starts it again. Whenever a round has come to its end, which nobody disturbs after the last trial, its
 outputs are compared with those of a run that was never killed, and the next round starts from nothing.
 """
 
 import contextlib
+import math
 import os
 import random
 import shutil
@@ -22,7 +25,9 @@ from stages import verify
 from tests.conftest import of_digits, run
 
 TRIALS = int(os.environ.get("TRIALS", 12))
-MEAN = 10  # seconds until a kill, exponentially distributed; a stage takes some five to start
+AIMS = ("", "checkpoint", "", "fit_ensemble", "publish")  # what each kill in turn waits for; "": nothing
+MEAN = 10  # seconds until a kill that waits for nothing, exponentially distributed; a stage takes some five to start
+LONGEST = 6  # seconds into a stage that a kill waits for
 CHECKPOINTS = {"CHECKPOINT_SECONDS": "0.2"}
 SEED = 0
 MENDED = "dvc.lock was cut short"
@@ -37,8 +42,7 @@ def test_a_killed_pipeline_ends_with_the_bytes_of_one_that_was_not(digits, tmp_p
         _from_nothing(killed)
         done = False
         while not done and hit.total() < TRIALS:
-            aimed = hit.total() % 4 == 0
-            done, stage, output = _disturbed(killed, dice, aimed)
+            done, stage, output = _disturbed(killed, dice, AIMS[hit.total() % len(AIMS)])
             resumed += output.count(": going on from")
             mended += output.count(MENDED)
             hit.update([stage] if stage else [])
@@ -53,20 +57,19 @@ def test_a_killed_pipeline_ends_with_the_bytes_of_one_that_was_not(digits, tmp_p
     assert resumed > 0
 
 
-def _disturbed(root: Path, dice: random.Random, aimed: bool) -> tuple[bool, str, str]:
-    """Start `dvc repro` and kill it: did it end before that, else in which stage, and what it said.
-
-    Args:
-        aimed: at the moment when there is a checkpoint, which few random moments of so brief trainings meet.
-    """
+def _disturbed(root: Path, dice: random.Random, aim: str) -> tuple[bool, str, str]:
+    """Start `dvc repro` and kill it: did it end before that, else in which stage, and what it said."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | CHECKPOINTS | {"PATH": path, "MLFLOW_TRACKING_URI": "", "PYTHONUNBUFFERED": "1"}
     log = root / "output.log"
     with log.open("w") as output:
         process = subprocess.Popen(["dvc", "repro"], cwd=root, env=environment, stdout=output,
                                    stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
-    moment, whole = time.monotonic() + dice.expovariate(1 / MEAN), dice.random() < 0.5
-    while process.poll() is None and not (any(root.rglob(".*.checkpoint")) if aimed else time.monotonic() > moment):
+    delay = {"": dice.expovariate(1 / MEAN), "checkpoint": 0}.get(aim, dice.uniform(0, LONGEST))
+    moment, whole = math.inf, dice.random() < 0.5
+    while process.poll() is None and time.monotonic() <= moment:
+        if moment == math.inf and _met(aim, root, log):
+            moment = time.monotonic() + delay
         time.sleep(0.02)
     if process.poll() is not None and "dvc.lock' validation failed" in log.read_text():  # DVC was killed writing it
         mended = run(sys.executable, "-m", "stages.parallel", "1", "prepare", cwd=root)
@@ -84,6 +87,12 @@ def _disturbed(root: Path, dice: random.Random, aimed: bool) -> tuple[bool, str,
                 child.kill()
     process.wait()
     return False, (stages or ["dvc"])[-1].partition("@")[0], log.read_text()
+
+
+def _met(aim: str, root: Path, log: Path) -> bool:
+    if aim == "checkpoint":
+        return any(root.rglob(".*.checkpoint"))
+    return not aim or f"Running stage '{aim}'" in log.read_text()
 
 
 def _from_nothing(root: Path) -> None:
