@@ -61,10 +61,8 @@ def wire(document: dict[str, Any], settings: Params) -> dict[str, Any]:
     others = [out for out in fits["outs"] if not out.startswith(paths.TARGETS.as_posix())]
     fits["outs"] = CommentedSeq([*(paths.targets(source).as_posix() for source in settings.sources()), *others])
     trained = settings.trained_teachers()
-    teachers, local = (
-        document["stages"]["train_teacher"],
-        {name: each.local for name, each in settings.teachers.items()},
-    )
+    teachers = document["stages"]["train_teacher"]
+    local = {name: each.local for name, each in settings.teachers.items()}
     teachers["foreach"] = {name: {"teacher": block} for name, block in trained.items()}
     if any(local.values()):
         teachers["do"]["deps"].append("${item.backbone}")
