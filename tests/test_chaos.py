@@ -25,9 +25,9 @@ from stages import verify
 from tests.conftest import of_digits, run
 
 TRIALS = int(os.environ.get("TRIALS", 12))
-AIMS = ("", "checkpoint", "", "fit_ensemble", "publish")  # what each kill in turn waits for; "": nothing
+AIMS = ("", "checkpoint", "", "checkpoint", "fit_ensemble", "", "", "", "", "publish")  # what kills wait for, in turn
 MEAN = 10  # seconds until a kill that waits for nothing, exponentially distributed; a stage takes some five to start
-LONGEST = 6  # seconds into a stage that a kill waits for
+LONGEST = 3  # seconds into a stage that a kill waits for
 CHECKPOINTS = {"CHECKPOINT_SECONDS": "0.2"}
 SEED = 0
 MENDED = "dvc.lock was cut short"
