@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -29,6 +30,7 @@ from pipeline.schedule import Schedule
 UNCHANGED = "didn't change, skipping"
 CHATTER = ("To track the ch", "To enable auto", "Use `dvc push`", "\tgit add", "\tdvc config", "Updating lock")
 LOCK = Path(".dvc/tmp/repro.lock")
+GLANCE = 0.2  # seconds until it is seen that somebody interrupts
 PATIENCE = 10  # seconds that an interrupted stage has to end by itself
 
 
@@ -47,24 +49,24 @@ def _run(jobs: int, targets: tuple[str, ...]) -> None:
     lanes = _lanes(jobs, gpus, settings)
     free = [gpus[lane % len(gpus)] if gpus else None for lane in range(lanes)]
     running, began, width = {}, time.monotonic(), max(map(len, schedule.needs))
+    interrupted = threading.Event()
     for sent in (signal.SIGTERM, signal.SIGINT):  # which a shell makes its background jobs ignore
-        signal.signal(sent, signal.default_int_handler)
+        signal.signal(sent, lambda *_: interrupted.set())  # an exception could come in the middle of taking a lock
     with ThreadPoolExecutor(lanes) as pool:
-        try:
-            while True:
-                while free and (name := schedule.next()):
-                    device = free.pop()
-                    process = _start(name, device)
-                    running[pool.submit(_follow, process, f"{name:<{width}} | ")] = name, device, process
-                if not running:
-                    break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    name, device, process = running.pop(future)
-                    schedule.finish(name, ok=process.returncode == 0, changed=future.result())
-                    free.append(device)
-        except KeyboardInterrupt:
-            _stop([process for _, _, process in running.values()])
-            raise
+        while True:
+            while free and (name := schedule.next()):
+                device = free.pop()
+                process = _start(name, device)
+                running[pool.submit(_follow, process, f"{name:<{width}} | ")] = name, device, process
+            if not running:
+                break
+            for future in wait(running, GLANCE, FIRST_COMPLETED).done:
+                name, device, process = running.pop(future)
+                schedule.finish(name, ok=process.returncode == 0, changed=future.result())
+                free.append(device)
+            if interrupted.is_set():
+                _stop([process for _, _, process in running.values()])
+                raise KeyboardInterrupt
     if schedule.failed:
         held = schedule.held_back()
         rest = f" What depends on it did not run: {', '.join(held)}." if held else ""
