@@ -1,11 +1,13 @@
 """How a version of the pipeline is told from the others in MLflow's list: its name, its description, the columns."""
 
 import json
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 RESULTS = ("shipped", "best_single")  # of a summary's params, what the pipeline found and nobody set
 NAMED = 3  # changes that a name has room for
 LONGEST_NAME = 200  # characters
+LONGEST_NOTE, LONGEST_VIEW = 8000, 5000  # characters that PostgreSQL and MySQL keep for MLflow; SQLite keeps any number
+REST = "All tables are in `report.html` among the artifacts."
 FIRST = (
     *("student_accuracy", "student_accuracy_low", "student_accuracy_high", "gain_over_alone", "ensemble_accuracy"),
     *("student_p50_ms", "faster", "student_size_mb", "smaller"),
@@ -39,13 +41,22 @@ def name(before: dict[str, str] | None, now: dict[str, str], commit: str) -> str
 
 
 def description(text: str, runs: dict[str, str], experiment: str) -> str:
-    """The summary's Markdown, and below it links to the runs of its stages.
+    """The summary's Markdown, as many of its paragraphs as there is room for, and links to the runs of its stages.
 
     Args:
         runs: the run of each stage. experiment: the id of the experiment that holds them.
     """
+    paragraphs = _fitting(text.split("\n\n"), "\n\n", LONGEST_NOTE // 2)
+    cut = [REST] if len(paragraphs) < text.count("\n\n") + 1 else []
+    above = "\n\n".join([*paragraphs, *cut, "Runs of the stages: "])
     links = [f"[{stage}](#/experiments/{experiment}/runs/{run})" for stage, run in runs.items()]
-    return f"{text}\n\nRuns of the stages: {', '.join(links)}.\n"
+    return f"{above}{', '.join(_fitting(links, ', ', LONGEST_NOTE - len(above) - 2))}.\n"
+
+
+def _fitting(parts: list[str], joint: str, room: int) -> list[str]:
+    """The first of them, as many as fit into that many characters when they are joined."""
+    ends = accumulate(len(part) + len(joint) for part in parts)
+    return [part for part, end in zip(parts, ends, strict=True) if end - len(joint) <= room]
 
 
 def welcome(path: str) -> str:
@@ -67,8 +78,13 @@ def differing(versions: list[dict[str, str]]) -> list[str]:
 
 def shared_view(versions: list[dict[str, str]]) -> str:
     """What MLflow keeps of a view that is shared by link: the columns of the list, as JSON."""
-    columns = [f"metrics.`{metric}`" for metric in FIRST]
-    columns += [f"params.`{param}`" for param in differing(versions)[:PARAMS_SHOWN]]
+    metrics, params = [f"metrics.`{metric}`" for metric in FIRST], differing(versions)[:PARAMS_SHOWN]
+    while len(view := _view([*metrics, *(f"params.`{param}`" for param in params)])) > LONGEST_VIEW:
+        params.pop()
+    return view
+
+
+def _view(columns: list[str]) -> str:
     widths = {column: LETTER * len(column.split("`")[1]) + MARGIN for column in columns}
     return json.dumps({"selectedColumns": columns, "columnOrder": [NAME, CREATED, *columns],
                        "columnWidths": {NAME: NAME_WIDTH, **widths}})  # fmt: skip

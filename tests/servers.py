@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,8 @@ def serving(words: list[str], ping: str, cwd: Path, **environment: str) -> Itera
         _wait(f"http://127.0.0.1:{port}/{ping}", process, log)
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # where it did not even start
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait()
 
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +22,10 @@ from pipeline.errors import PipelineError
 from tests.conftest import commit, of_digits, run
 from tests.servers import free_port, serving
 
-EXTRAS = ("dvc-s3==3.3.0", "moto[server]==5.2.5", "psycopg2-binary==2.9.13")
+EXTRAS = ("dvc-s3==3.3.0", "moto[server]==5.2.5", "psycopg[binary]==3.3.9")
 KEYS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_DEFAULT_REGION": "us-east-1"}
 BUCKET = "distillation"
+PATIENCE = 60  # seconds that PostgreSQL may take to start
 
 
 def main() -> None:
@@ -88,13 +90,17 @@ def _postgres(folder: Path) -> Iterator[str]:
     folder.mkdir()
     if as_user:
         shutil.chown(folder, "postgres")
-    bin_folder, port = Path(programs).parent, str(free_port())
+    bin_folder, port = Path(programs).resolve().parent, str(free_port())
     _done(*as_user, programs, "-D", str(folder / "data"), "-A", "trust", "-U", "mlflow", cwd=folder)
     words = [*as_user, str(bin_folder / "postgres"), "-D", str(folder / "data"), "-p", port, "-k", ""]
     server = subprocess.Popen(words,
                               cwd=folder, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
-        _done("bash", "-c", f"until {bin_folder}/pg_isready -q -h 127.0.0.1 -p {port}; do sleep 0.2; done", cwd=folder)
+        until = time.monotonic() + PATIENCE
+        while run(str(bin_folder / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", port, cwd=folder).returncode:
+            if server.poll() is not None or time.monotonic() > until:
+                raise PipelineError(f"PostgreSQL did not start within {PATIENCE} seconds.")
+            time.sleep(0.2)
         yield f"postgresql://mlflow@127.0.0.1:{port}/postgres"
     finally:
         server.terminate()

@@ -36,3 +36,18 @@ def test_the_list_has_a_column_for_each_setting_that_ever_differed_the_newest_fi
 def test_a_description_links_to_each_stages_run():
     text = versions.description("table", {"train_teacher@a": "0f"}, "7")
     assert text.startswith("table") and "[train_teacher@a](#/experiments/7/runs/0f)" in text
+
+
+def test_a_long_description_keeps_to_what_a_database_takes():
+    paragraphs, runs = ["row\n" * 700, "x" * 900, "y" * 900], {f"stage{number}": "0f" * 16 for number in range(90)}
+    text = versions.description("\n\n".join(paragraphs), runs, "7")
+    assert len(text) <= 8000 and text.startswith("\n\n".join(paragraphs[:2]))
+    assert paragraphs[2] not in text and "report.html" in text
+    assert "[stage0](" in text and "[stage89](" not in text and text.endswith(").\n")
+
+
+def test_a_view_of_long_params_keeps_to_what_a_database_takes():
+    history = [{f"{'long' * 40}{number}": str(version) for number in range(20)} for version in range(2)]
+    view = versions.shared_view(history)
+    columns = json.loads(view)["selectedColumns"]
+    assert len(view) <= 5000 and sum(column.startswith("params.") for column in columns) >= 5
