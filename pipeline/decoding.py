@@ -32,10 +32,10 @@ def decode(path: Path, size: int, mode: str) -> np.ndarray:
                 raise PipelineError(
                     f"{path} has {image.width:,} x {image.height:,} pixels; at most {LARGEST:,} are read."
                 )
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("I", "F"):
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode in ("I", "F"):
                 raise PipelineError(f"{path} has pixels of 32 bits, of any range; save it with 8 or 16.")
-            return square(upright, size, mode)
+            return square(image, size, mode)
     except FileNotFoundError:
         raise PipelineError(f"{path} does not exist.") from None
     except PipelineError:
@@ -52,7 +52,8 @@ def square(image: Image.Image, size: int, mode: str) -> np.ndarray:
     """
     if image.mode.startswith("I;16"):  # which `convert` would clip at 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return np.asarray(ImageOps.fit(image.convert(mode), (size, size))).reshape(size, size, len(mode))
+    image = image if image.mode == mode else image.convert(mode)  # which would copy it
+    return np.asarray(ImageOps.fit(image, (size, size))).reshape(size, size, len(mode))
 
 
 def each(read: Callable[[int], np.ndarray], count: int, batch: int) -> Iterator[np.ndarray | PipelineError]:

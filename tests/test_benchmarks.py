@@ -88,7 +88,12 @@ def test_decoding_compares_prepare_with_every_number_of_workers(published, monke
         monkeypatch.setattr(decoding, name, value)
     decoding.main()
     table, figures = published["decoding"]
-    assert table["reader"].tolist() == ["prepare", "torchvision, 0 workers", "torchvision, 1 workers"]
+    assert table["reader"].tolist() == [
+        "decode and resize",
+        "prepare, all of it",
+        "torchvision, 0 workers",
+        "torchvision, 1 workers",
+    ]
     assert all(0 < float(share.removesuffix(" %")) <= 110 for share in table["cores busy"])
     assert len(figures) == 2 and figures[0].value > 0
 
