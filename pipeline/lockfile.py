@@ -1,15 +1,19 @@
 """dvc.lock, which DVC empties before it writes it anew: a process killed in between leaves it cut short.
 
-So every stage keeps a copy of it while it is whole, and `make repro` goes on from that.
+So every stage keeps a copy of it while it is whole, and `make repro` goes on from that. DVC's list of who reads and
+writes what is written in the same way, and needs no copy.
 """
 
+import json
+import time
 from pathlib import Path
 
 import yaml
 
 from pipeline import files, paths
 
-COPY = Path(".dvc/tmp/whole.lock")
+COPY, BUSY = Path(".dvc/tmp/whole.lock"), Path(".dvc/tmp/rwlock")
+WRITING = 1.0  # seconds within which whoever is writing BUSY is done
 
 
 def keep() -> None:
@@ -31,6 +35,30 @@ def mend() -> bool:
             temporary.write_bytes(COPY.read_bytes())
     else:
         paths.DVC_LOCK.unlink()
+    return True
+
+
+def free() -> bool:
+    """Remove DVC's list of who reads and writes what if it was cut short: was that necessary?
+
+    DVC refuses it and does nothing; what it held was of processes that are gone.
+    """
+    if _is_json(BUSY):
+        return False
+    time.sleep(WRITING)
+    if _is_json(BUSY):
+        return False
+    BUSY.unlink(missing_ok=True)
+    return True
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
     return True
 
 

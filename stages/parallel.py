@@ -40,6 +40,8 @@ def main(jobs: str = "2", *targets: str) -> None:
     with _only_one():
         if lockfile.mend():
             print("dvc.lock was cut short by a kill; going on from its last whole copy", flush=True)
+        if lockfile.free():
+            print(f"{lockfile.BUSY} was cut short by a kill; it held nothing that is needed and is gone", flush=True)
         _run(int(jobs), targets)
 
 

@@ -1,6 +1,8 @@
 """A dvc.lock cut anywhere is mended from its last whole copy."""
 
 import pytest
+from dvc.fs import localfs
+from dvc.rwlock import rwlock
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -82,3 +84,14 @@ def test_a_merge_conflict_is_left_to_its_author(project):
     conflict = b"<<<<<<< HEAD\n" + WHOLE + b"=======\n" + WHOLE + b">>>>>>> other\n"
     paths.DVC_LOCK.write_bytes(conflict)
     assert not lockfile.mend() and paths.DVC_LOCK.read_bytes() == conflict
+
+
+@pytest.mark.parametrize("size", [0, 1, 40])
+def test_dvcs_cut_list_of_who_reads_and_writes_what_is_removed(project, monkeypatch, size):
+    monkeypatch.setattr(lockfile, "WRITING", 0)
+    lockfile.BUSY.parent.mkdir(parents=True, exist_ok=True)
+    with rwlock(str(lockfile.BUSY.parent), localfs, "a stage", ["read.npy"], ["written.npy"], hardlink=False):
+        whole = lockfile.BUSY.read_bytes()
+        assert not lockfile.free() and lockfile.BUSY.read_bytes() == whole
+    lockfile.BUSY.write_bytes(whole[:size])
+    assert lockfile.free() and not lockfile.BUSY.exists() and not lockfile.free()
