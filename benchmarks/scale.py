@@ -1,4 +1,4 @@
-"""What ImageNet-1k would take: `python -m benchmarks.scale`, five minutes on two cores, anywhere without a download.
+"""What ImageNet-1k would take: `python -m benchmarks.scale`, three minutes, anywhere without a download.
 
 Disk is arithmetic on the formats of this pipeline. Hours follow from how many images a second this machine's device
 takes, measured with the models of profiles/imagenet-pretrained.yaml at random weights, and for two other rates.

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import yaml
+from filelock import FileLock
 
 from pipeline import files, paths
 
@@ -19,7 +20,8 @@ WRITING = 1.0  # seconds within which whoever is writing BUSY is done
 def keep() -> None:
     """Copy dvc.lock unless it has been cut short, or is being written."""
     if paths.DVC_LOCK.exists() and (content := paths.DVC_LOCK.read_bytes()).endswith(b"\n"):
-        with files.replacing(COPY) as temporary:
+        COPY.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{COPY}.guard"), files.replacing(COPY) as temporary:  # stages and ranks begin together
             temporary.write_bytes(content)
 
 

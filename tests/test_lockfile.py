@@ -1,5 +1,7 @@
 """A dvc.lock cut anywhere is mended from its last whole copy."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from dvc.fs import localfs
 from dvc.rwlock import rwlock
@@ -71,6 +73,14 @@ def test_a_cut_one_is_never_kept(project):
     lockfile.keep()
     paths.DVC_LOCK.write_bytes(WHOLE[:80])
     lockfile.keep()
+    assert lockfile.COPY.read_bytes() == WHOLE
+
+
+def test_stages_that_begin_together_do_not_take_each_others_copy_away(project):
+    paths.DVC_LOCK.write_bytes(WHOLE)
+    with ThreadPoolExecutor(8) as pool:
+        for kept in [pool.submit(lockfile.keep) for _ in range(400)]:
+            kept.result()
     assert lockfile.COPY.read_bytes() == WHOLE
 
 
