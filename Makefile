@@ -30,7 +30,7 @@ verify: $(READY)  ## run everything again from nothing, in .verify, and name eve
 test: $(READY)  ## run every test, the whole pipeline on embedded data among them
 	python -m pytest
 
-chaos: $(READY)  ## kill the pipeline on the digits at 100 random moments; 50 minutes
+chaos: $(READY)  ## kill the pipeline on the digits at 100 random moments; an hour
 	TRIALS=100 python -m pytest -s tests/test_chaos.py
 
 browser:  ## install Debian's Chromium and its driver, for test-browser
