@@ -86,6 +86,8 @@ def main(name: str = "") -> None:
     table = _table(arms, answers, settings)
     if name == "size":
         table = pd.concat([table, _cost(arms, settings)], axis=1)
+    if name == "objective":
+        table["over kd [95 %]"] = _over_kd(arms, answers, settings)
     page.publish(name, table.drop(columns="line"), [], PAGE)
     for axis in [question.axis, *(["p50 ms"] if name == "size" else [])]:
         _draw(table, arms, axis, question, PICTURES / f"{name}{'_latency' if axis == 'p50 ms' else ''}.png")
@@ -185,8 +187,7 @@ def _table(arms: list[Arm], answers: np.ndarray, settings: Params) -> pd.DataFra
     for number, arm in enumerate(arms):
         alone = [i for i, other in enumerate(arms) if other.distill is None]
         control = max([i for i in alone if arms[i].x == arm.x] or alone, key=lambda i: accuracy[i])
-        difference = 100 * (hits[number].mean(axis=0) - hits[control].mean(axis=0))
-        low, high = statistics.bootstrap_interval(difference, RESAMPLES, settings.seed)
+        over_alone = _difference(hits[number], hits[control], settings.seed)
         by_seed = statistics.paired_over_seeds(hits[number].mean(axis=1) - hits[control].mean(axis=1))
         taught = arm.distill is not None
         rows.append(
@@ -195,12 +196,28 @@ def _table(arms: list[Arm], answers: np.ndarray, settings: Params) -> pd.DataFra
                 "student": arm.name,
                 "val accuracy %": f"{100 * accuracy[number]:.2f}",
                 "± seeds": f"{100 * hits[number].mean(axis=1).std(ddof=1):.2f}" if len(hits[number]) > 1 else "",
-                "over alone [95 %]": f"{difference.mean():+.2f} [{low:+.2f}, {high:+.2f}]" if taught else "",
+                "over alone [95 %]": over_alone if taught else "",
                 "p over seeds": f"{by_seed['p']:.3f}" if taught and by_seed else "",
                 "NLL": f"{np.mean([metrics.nll(each, labels) for each in answers[number]]):.3f}",
             }
         )
     return pd.DataFrame(rows)
+
+
+def _difference(hits: np.ndarray, others: np.ndarray, seed: int) -> str:
+    """Points of accuracy of one arm over another, paired over images; hits: (seeds, samples) bool."""
+    points = 100 * (hits.mean(axis=0) - others.mean(axis=0))
+    low, high = statistics.bootstrap_interval(points, RESAMPLES, seed)
+    return f"{points.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _over_kd(arms: list[Arm], answers: np.ndarray, settings: Params) -> list[str]:
+    hits = answers.argmax(axis=3) == data.open_split(paths.PREPARED, "val").labels
+    kd = hits[[arm.name for arm in arms].index("kd")]
+    return [
+        "" if arm.distill is None or arm.name == "kd" else _difference(each, kd, settings.seed)
+        for arm, each in zip(arms, hits, strict=True)
+    ]
 
 
 def _cost(arms: list[Arm], settings: Params) -> pd.DataFrame:

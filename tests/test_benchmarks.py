@@ -75,6 +75,15 @@ def test_a_taught_student_is_compared_with_the_control_of_its_own_size_and_the_b
     assert table.loc["taught small", "p over seeds"] == "0.205"  # scipy.stats.ttest_rel([0.7, 0.9], [0.5, 0.5])
 
 
+def test_every_objective_is_compared_with_plain_kd_on_the_same_images(monkeypatch):
+    labels = np.zeros(10, np.int64)
+    monkeypatch.setattr(advice.data, "open_split", lambda *_: data.Split(np.zeros((10, 1)), labels))
+    arms = [advice.Arm("student alone", 0, {}, None), advice.Arm("dist", 0, {}, {}), advice.Arm("kd", 0, {}, {})]
+    right = [[4, 4], [7, 9], [7, 8]]  # of ten, for each of two seeds
+    answers = np.array([[[[0, -1]] * count + [[-1, 0]] * (10 - count) for count in seeds] for seeds in right])
+    assert advice._over_kd(arms, answers, params.load(CHECKOUT / "params.yaml")) == ["", "+5.00 [+0.00, +15.00]", ""]
+
+
 @pytest.fixture
 def published(monkeypatch):
     """What is published: by section its table and figures."""
