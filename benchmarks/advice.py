@@ -251,7 +251,7 @@ def _draw(table: pd.DataFrame, arms: list[Arm], axis: str, question: Question, p
             names = table.loc[chosen, "student"]
             axes.errorbar(names, accuracy[chosen], spread[chosen], color=colour, marker="o", capsize=2, linestyle="",
                           label=line)  # fmt: skip
-            axes.tick_params(axis="x", rotation=30)
+            plt.setp(axes.get_xticklabels(), rotation=30, ha="right")
     if question.log and axis != "p50 ms":
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(matplotlib.ticker.FixedLocator(sorted(table["x"].dropna().unique())))
