@@ -49,7 +49,6 @@ OBJECTIVES = get_args(Distill.model_fields["objective"].annotation)
 DURATIONS = (5, 10, 15)  # epochs
 CHANNELS = ((4, 8, 16, 24), (8, 16, 32, 48), (16, 32, 48, 64), (16, 32, 64, 96), (24, 48, 96, 144))
 RATES, SMOOTHINGS = (0.006, 0.012, 0.018, 0.024, 0.036), (0.0, 0.1)
-RESAMPLES = 10_000
 PAGE = Path(__file__).parent / "advice.md"
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -206,9 +205,7 @@ def _table(arms: list[Arm], answers: np.ndarray, settings: Params) -> pd.DataFra
 
 def _difference(hits: np.ndarray, others: np.ndarray, seed: int) -> str:
     """Points of accuracy of one arm over another, paired over images; hits: (seeds, samples) bool."""
-    points = 100 * (hits.mean(axis=0) - others.mean(axis=0))
-    low, high = statistics.bootstrap_interval(points, RESAMPLES, seed)
-    return f"{points.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+    return page.difference(100 * (hits.mean(axis=0) - others.mean(axis=0)), seed)
 
 
 def _over_kd(arms: list[Arm], answers: np.ndarray, settings: Params) -> list[str]:

@@ -31,12 +31,10 @@ from pipeline import (
 from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.randomness import derive
-from pipeline.statistics import bootstrap_interval
 from pipeline.views import Looks
 
 EPOCHS = {"resnet": 4, "wide_resnet": 4, "efficientnet": 10}  # of the default profile's teachers, in like times
 SEEDS = range(5)
-RESAMPLES = 10_000
 BAD = "bad"  # a resnet trained for a twentieth of the time
 
 
@@ -131,14 +129,14 @@ def choose(members: Members) -> None:
                 "ensembles": len(ensembles),
                 "training": f"{seconds:.0f} s",
                 "simple average %": f"{hits[kind].mean():.2f}",
-                "over its mean member [95 %]": _difference(hits[kind] - mean_single) if several else "",
+                "over its mean member [95 %]": page.difference(hits[kind] - mean_single) if several else "",
                 "weighted %": f"{weighted.mean():.2f}",
                 "NLL, weighted": f"{np.mean([metrics.nll(answer['weighted'], labels) for answer in answers]):.3f}",
                 "disagreement": f"{pairs['disagreement'].mean():.3f}" if several else "",
                 "Q": f"{pairs['q_statistic'].mean():.3f}" if several else "",
             }
         )
-    difference = _difference(hits["3 seeds"] - hits["3 architectures"])
+    difference = page.difference(hits["3 seeds"] - hits["3 architectures"])
     rows.append({"members": "3 seeds minus 3 architectures", "over its mean member [95 %]": difference})
     page.publish("members", pd.DataFrame(rows, dtype=object).fillna(""), [])
 
@@ -158,18 +156,13 @@ def spoil(members: Members) -> None:
                 "method": method,
                 "the teachers %": f"{before.mean():.2f}",
                 "with the bad one %": f"{after.mean():.2f}",
-                "change [95 %]": _difference(after - before),
+                "change [95 %]": page.difference(after - before),
             }
         )
     accuracy = members.hits(members.logits["test"][BAD]).mean()
     rows.append({"method": "the bad member alone", "with the bad one %": f"{accuracy:.2f}"})
     figures = [Figure(f"{method}, points lost by a bad member", lost[method], 0.1) for method in ("weighted", "greedy")]
     page.publish("spoilt", pd.DataFrame(rows, dtype=object).fillna(""), figures)
-
-
-def _difference(points: np.ndarray) -> str:
-    low, high = bootstrap_interval(points, RESAMPLES, 0)
-    return f"{points.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
-from pipeline import files
+from pipeline import files, statistics
 from pipeline.machine import processor
 
 HERE = Path(__file__).parent
@@ -53,6 +54,12 @@ def publish(section: str, table: pd.DataFrame, figures: list[Figure], page: Path
     text_of_page = page.read_text(encoding="utf-8")
     place = re.compile(rf"(<!-- {section} -->\n).*?(<!-- /{section} -->)", re.DOTALL)
     files.write_text(page, place.sub(lambda found: f"{found[1]}{text}\n{found[2]}", text_of_page))
+
+
+def difference(points: np.ndarray, seed: int = 0) -> str:
+    """The mean of (samples,) paired differences, in points, with its 95 % bootstrap interval."""
+    low, high = statistics.bootstrap_interval(points, 10_000, seed)
+    return f"{points.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def machine() -> str:

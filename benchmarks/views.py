@@ -85,14 +85,13 @@ def main(question: str = "views") -> None:
     against = last if question == "views" else first
     reference, table = hits[against], []
     for name, log_probs in of.items():
-        low, high = statistics.bootstrap_interval(100 * (hits[name] - reference), 10_000, 0)
         per_seed = 100 * (log_probs.argmax(axis=2) == val.labels).mean(axis=1)
         table.append(
             {
                 "looks": name,
                 "val accuracy %": f"{per_seed.mean():.2f}",
                 "± seeds": f"{per_seed.std(ddof=1):.2f}" if len(per_seed) > 1 else "",
-                f"minus {against} [95 %]": f"{100 * (hits[name] - reference).mean():+.2f} [{low:+.2f}, {high:+.2f}]",
+                f"minus {against} [95 %]": page.difference(100 * (hits[name] - reference)),
                 "NLL": f"{np.mean([metrics.nll(each, val.labels) for each in log_probs]):.3f}",
             }
         )
