@@ -1,8 +1,8 @@
 """The usual advice on distillation, measured: `python -m benchmarks.advice QUESTION`, after `make repro`.
 
-Questions: control, temperature, alpha, objective, duration, size. Each varies one thing of params.yaml, trains every
-student seed anew from the cached targets of the ensemble, and is read on val, where advice is chosen. Five to twenty
-minutes each on two cores; students train side by side, one a core.
+Questions: control, temperature, alpha, objective, duration, size. Each varies one thing of params.yaml's student,
+trained briefly, with every seed, from the cached targets of the ensemble, and is read on val, where advice is chosen.
+Five to twenty minutes each on two cores; students train side by side, one a core.
 """
 
 import os
@@ -43,6 +43,7 @@ from pipeline.training import predict
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
+STUDENT, DISTILL = {"epochs": 5}, {"alpha": 0.9}  # but for what a question varies: so brief that each takes minutes
 TEMPERATURES = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
 ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 OBJECTIVES = get_args(Distill.model_fields["objective"].annotation)
@@ -165,15 +166,16 @@ def _train(arm: Arm, seed: int) -> np.ndarray:
     settings = params.load()
     device = compute.device(settings.compute.model_copy(update={"threads": 1}))
     info, train, val = data.open_info(paths.PREPARED), *(data.open_split(paths.PREPARED, s) for s in ("train", "val"))
+    student = settings.student.model_copy(update={**STUDENT, **arm.student})
     distill, taught_by = None, None
     if arm.distill is not None:
-        distill = settings.distill.model_copy(update=arm.distill)
+        distill = settings.distill.model_copy(update={**DISTILL, **arm.distill})
         rows = files.open_array(paths.targets("ensemble"))
         taught_by = targets.reader(rows, (settings.views.count, len(train), len(info.classes)), distill.temperature)
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         model, _ = train_student(
-            info, train, val, settings.student.model_copy(update=arm.student), settings.views, seed=settings.seed,
-            student_seed=seed, device=device, name=arm.name, distill=distill, targets=taught_by,
+            info, train, val, student, settings.views, seed=settings.seed, student_seed=seed, device=device,
+            name=arm.name, distill=distill, targets=taught_by,
         )  # fmt: skip
     return metrics.log_softmax(predict(model, val.images, device, exact=True)).astype(np.float32)
 

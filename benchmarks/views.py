@@ -21,6 +21,7 @@ from pipeline.training import Targets, predict
 from pipeline.views import Looks, render
 
 VIEWS = (1, 2, 4)
+EPOCHS = 5  # of every student: as many looks as epochs have to be cached
 MIXED = {"mixup 0.2": {"mixup": 0.2}, "cutmix 1.0": {"cutmix": 1.0}}
 
 
@@ -28,7 +29,7 @@ def main(question: str = "views") -> None:
     if not paths.ENSEMBLES.exists():
         raise PipelineError("This needs the trained teachers; run `make repro` first.")
     settings = params.load()
-    device, epochs = compute.device(settings.compute), settings.student.epochs
+    device, student = compute.device(settings.compute), settings.student.model_copy(update={"epochs": EPOCHS})
     info = data.open_info(paths.PREPARED)
     train, val = data.open_split(paths.PREPARED, "train"), data.open_split(paths.PREPARED, "val")
     fitted = files.read_json(paths.ENSEMBLES)
@@ -40,7 +41,7 @@ def main(question: str = "views") -> None:
         found = []
         for seed in settings.student.seeds:
             model, _ = train_student(
-                info, train, val, settings.student, views, seed=settings.seed, student_seed=seed, device=device,
+                info, train, val, student, views, seed=settings.seed, student_seed=seed, device=device,
                 name=f"{name}, seed {seed}", distill=settings.distill, targets=taught_by,
             )  # fmt: skip
             found.append(metrics.log_softmax(predict(model, val.images, device, exact=True)))
@@ -58,15 +59,15 @@ def main(question: str = "views") -> None:
             targets.write(path, teacher.log_probs, [files.open_array(cached)], len(info.classes), None)
             return np.load(path, allow_pickle=False)
 
-        every = settings.views.model_copy(update={"count": epochs})
+        every = settings.views.model_copy(update={"count": EPOCHS})
         rows = cache(every)  # a look has the same number whatever their count is, so fewer looks are the first of them
         of = {}
         if question == "views":
             of["no teacher"] = students("no teacher", every, None)
-            for count in [count for count in VIEWS if count < epochs]:
+            for count in [count for count in VIEWS if count < EPOCHS]:
                 fewer = every.model_copy(update={"count": count})
                 of[f"{count} cached"] = students(f"{count} cached", fewer, read(rows[:count]))
-        of[f"{epochs} cached, one an epoch"] = students(f"{epochs} cached", every, read(rows))
+        of[f"{EPOCHS} cached, one an epoch"] = students(f"{EPOCHS} cached", every, read(rows))
         if question == "mixing":
             for name, mixing in MIXED.items():
                 mixed = every.model_copy(update=mixing)
@@ -95,7 +96,7 @@ def main(question: str = "views") -> None:
                 "NLL": f"{np.mean([metrics.nll(each, val.labels) for each in log_probs]):.3f}",
             }
         )
-    difference = 100 * (hits[f"{epochs} cached, one an epoch"] - reference)
+    difference = 100 * (hits[f"{EPOCHS} cached, one an epoch"] - reference)
     low, high = statistics.bootstrap_interval(difference, 10_000, 0)
     name = "V = epochs against online, points (limit: half the interval)"
     figure = Figure(name, abs(difference.mean()), (high - low) / 2)
