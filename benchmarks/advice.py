@@ -1,8 +1,9 @@
 """The usual advice on distillation, measured: `python -m benchmarks.advice QUESTION`, after `make repro`.
 
-Questions: control, temperature, alpha, objective, duration, size. Each varies one thing of params.yaml's student,
-trained briefly, with every seed, from the cached targets of the ensemble, and is read on val, where advice is chosen.
-Five to twenty minutes each on two cores; students train side by side, one a core.
+Questions: control, control_of_default, temperature, alpha, objective, duration, size. Each varies one thing of a brief
+student, with every seed of params.yaml, taught from the cached targets of the ensemble, and is read on val, where
+advice is chosen. Five to twenty minutes each on two cores; students train side by side, one a core.
+control_of_default, 40 minutes, asks what suits params.yaml's own student without a teacher.
 """
 
 import os
@@ -21,6 +22,7 @@ import pandas as pd
 import torch
 
 from benchmarks import page
+from benchmarks.brief import STUDENT
 from pipeline import (
     compute,
     data,
@@ -43,14 +45,14 @@ from pipeline.training import predict
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-# So brief that a question takes minutes; what a question varies has precedence. ALONE: what suits so brief a control.
-STUDENT, ALONE, DISTILL = {"epochs": 5}, {"lr": 0.024}, {"alpha": 0.9}
+ALONE, DISTILL = {"lr": 0.024}, {"alpha": 0.9}  # what suits so brief a student
 TEMPERATURES = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
 ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 OBJECTIVES = get_args(Distill.model_fields["objective"].annotation)
 DURATIONS = (5, 10, 15)  # epochs
 CHANNELS = ((4, 8, 16, 24), (8, 16, 32, 48), (16, 32, 48, 64), (16, 32, 64, 96), (24, 48, 96, 144))
 RATES, SMOOTHINGS = (0.006, 0.012, 0.018, 0.024, 0.036), (0.0, 0.1)
+DEFAULT_RATES = (0.006, 0.012, 0.024)
 PAGE = Path(__file__).parent / "advice.md"
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -98,13 +100,20 @@ def _alone(settings: Params, name: str = "student alone", x: float = float("nan"
     return Arm(name, x, {**settings.baseline.model_dump(), **ALONE, **student}, None)
 
 
-def _control(settings: Params) -> list[Arm]:
-    alone = [
-        _alone(settings, f"alone, lr {lr:g}, smoothing {smoothing:g}", lr, lr=lr, label_smoothing=smoothing)
+def _controls(settings: Params, rates: tuple[float, ...], **student: Any) -> list[Arm]:
+    return [
+        _alone(settings, f"alone, lr {lr:g}, smoothing {smoothing:g}", lr, lr=lr, label_smoothing=smoothing, **student)
         for smoothing in SMOOTHINGS
-        for lr in RATES
+        for lr in rates
     ]
-    return [*alone, *(Arm(f"taught, lr {lr:g}", lr, {"lr": lr}, {}) for lr in RATES)]
+
+
+def _control(settings: Params) -> list[Arm]:
+    return _controls(settings, RATES) + [Arm(f"taught, lr {lr:g}", lr, {"lr": lr}, {}) for lr in RATES]
+
+
+def _control_of_default(settings: Params) -> list[Arm]:
+    return _controls(settings, DEFAULT_RATES, kwargs=settings.student.kwargs, epochs=settings.student.epochs)
 
 
 def _temperature(settings: Params) -> list[Arm]:
@@ -139,6 +148,7 @@ def _size(settings: Params) -> list[Arm]:
 
 QUESTIONS = {
     "control": Question("learning rate", _control, log=True),
+    "control_of_default": Question("learning rate", _control_of_default, log=True),
     "temperature": Question("temperature", _temperature, log=True),
     "alpha": Question("alpha", _alpha),
     "objective": Question("", _objective),
@@ -242,6 +252,8 @@ def _draw(table: pd.DataFrame, arms: list[Arm], axis: str, question: Question, p
     accuracy, spread = table["val accuracy %"].astype(float), pd.to_numeric(table["± seeds"])
     for line, colour in (("student alone", "#7f7f7f"), ("taught", "#d62728")):
         chosen = table["line"] == line
+        if not chosen.any():
+            continue
         if line == "student alone" and table.loc[chosen, "x"].nunique() < 2:
             axes.axhline(accuracy[chosen].max(), color=colour, linestyle="--", linewidth=1, label=line)
         elif axis:

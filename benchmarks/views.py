@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import page
+from benchmarks.brief import EPOCHS, STUDENT
 from benchmarks.page import Figure
 from pipeline import caching, compute, data, errors, files, metrics, models, params, paths, statistics, targets
 from pipeline.ensemble import Ensemble
@@ -21,7 +22,6 @@ from pipeline.training import Targets, predict
 from pipeline.views import Looks, render
 
 VIEWS = (1, 2, 4)
-EPOCHS = 5  # of every student: as many looks as epochs have to be cached
 MIXED = {"mixup 0.2": {"mixup": 0.2}, "cutmix 1.0": {"cutmix": 1.0}}
 
 
@@ -29,7 +29,7 @@ def main(question: str = "views") -> None:
     if not paths.ENSEMBLES.exists():
         raise PipelineError("This needs the trained teachers; run `make repro` first.")
     settings = params.load()
-    device, student = compute.device(settings.compute), settings.student.model_copy(update={"epochs": EPOCHS})
+    device, student = compute.device(settings.compute), settings.student.model_copy(update=STUDENT)
     info = data.open_info(paths.PREPARED)
     train, val = data.open_split(paths.PREPARED, "train"), data.open_split(paths.PREPARED, "val")
     fitted = files.read_json(paths.ENSEMBLES)
