@@ -1,8 +1,8 @@
 """The usual advice on distillation, measured: `python -m benchmarks.advice QUESTION`, after `make repro`.
 
 Questions: control, control_of_default, temperature, alpha, objective, duration, size. Each varies one thing of a brief
-student, with every seed of params.yaml, taught from the cached targets of the ensemble, and is read on val, where
-advice is chosen. Five to twenty minutes each on two cores; students train side by side, one a core.
+student, with three seeds, taught from the cached targets of the ensemble, and is read on val, where advice is chosen.
+Five to twenty minutes each on two cores; students train side by side, one a core.
 control_of_default, 40 minutes, asks what suits params.yaml's own student without a teacher.
 """
 
@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 from benchmarks import page
-from benchmarks.brief import STUDENT
+from benchmarks.fixed import SEEDS, STUDENT
 from pipeline import (
     compute,
     data,
@@ -113,7 +113,8 @@ def _control(settings: Params) -> list[Arm]:
 
 
 def _control_of_default(settings: Params) -> list[Arm]:
-    return _controls(settings, DEFAULT_RATES, kwargs=settings.student.kwargs, epochs=settings.student.epochs)
+    own = {key: getattr(settings.student, key) for key in STUDENT}
+    return _controls(settings, DEFAULT_RATES, **own)
 
 
 def _temperature(settings: Params) -> list[Arm]:
@@ -139,8 +140,8 @@ def _duration(settings: Params) -> list[Arm]:
 def _size(settings: Params) -> list[Arm]:
     arms = []
     for channels in CHANNELS:
-        student = {"kwargs": {**settings.student.kwargs, "channels": list(channels)}}
-        count = _parameters(settings.student.model_copy(update=student))
+        student = {"kwargs": {"channels": list(channels)}}
+        count = _parameters(settings.student.model_copy(update=STUDENT | student))
         arms.append(_alone(settings, f"alone, {count / 1e6:.2f} M", count / 1e6, **student))
         arms.append(Arm(f"taught, {count / 1e6:.2f} M", count / 1e6, student, {}))
     return arms
@@ -163,21 +164,21 @@ def _parameters(student: Student) -> int:
 
 def _students(arms: list[Arm], settings: Params) -> np.ndarray:
     """(arms, seeds, samples, classes) float32 log-probabilities on val."""
-    jobs = [(arm, seed) for arm in arms for seed in settings.student.seeds]
+    jobs = [(arm, seed) for arm in arms for seed in SEEDS]
     side_by_side = os.cpu_count() if compute.device(settings.compute).type == "cpu" else 1
     found = []
     with ProcessPoolExecutor(side_by_side, get_context("spawn")) as pool:
         for (arm, seed), answer in zip(jobs, pool.map(_train, *zip(*jobs, strict=True)), strict=True):
             found.append(answer)
             print(f"{len(found)}/{len(jobs)} {arm.name}, seed {seed}", flush=True)
-    return np.stack(found).reshape(len(arms), len(settings.student.seeds), *found[0].shape)
+    return np.stack(found).reshape(len(arms), len(SEEDS), *found[0].shape)
 
 
 def _train(arm: Arm, seed: int) -> np.ndarray:
     settings = params.load()
     device = compute.device(settings.compute.model_copy(update={"threads": 1}))
     info, train, val = data.open_info(paths.PREPARED), *(data.open_split(paths.PREPARED, s) for s in ("train", "val"))
-    student = settings.student.model_copy(update={**STUDENT, **arm.student})
+    student = settings.student.model_copy(update=STUDENT | arm.student)
     distill, taught_by = None, None
     if arm.distill is not None:
         distill = settings.distill.model_copy(update={**DISTILL, **arm.distill})
@@ -238,7 +239,9 @@ def _cost(arms: list[Arm], settings: Params) -> pd.DataFrame:
         onnx = {arm.name: Path(folder) / f"{number}.onnx" for number, arm in enumerate(arms)}
         for arm in arms:
             torch.manual_seed(0)
-            export.to_onnx(models.build(settings.student.model_copy(update=arm.student), info), onnx[arm.name])
+            export.to_onnx(
+                models.build(settings.student.model_copy(update=STUDENT | arm.student), info), onnx[arm.name]
+            )
         systems = {name: latency.OnnxFiles((path,)) for name, path in onnx.items()}
         wanted = latency.Timing(timing.threads, timing.calls, timing.warmup)
         speed = latency.measure(systems, val.images[: max(timing.calls)], wanted)

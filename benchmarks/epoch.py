@@ -25,12 +25,12 @@ TEMPERATURES, ALPHAS, SEEDS, EPOCHS = (2.0, 4.0), (0.5, 0.9, 1.0), (0, 1), 4
 
 def main() -> None:
     settings, device = setting.start()
-    train, members = setting.noise(SAMPLES), setting.teachers(settings, device)
+    train, members = setting.noise(SAMPLES), setting.teachers(device)
     soft = setting.taught(online.random_targets(settings.views.count, SAMPLES), settings)
     alone_in, taught_in = setting.Stepper.of(settings, device), setting.Stepper.of(settings, device)
     by_timm = partial(online.timm_epoch, settings, device, train, members, setting.Stepper.of(settings, device))
     loader = online.loader(train, settings, online.WORKERS)
-    plain = [online.plain(model) for model in setting.teachers(settings, device)]
+    plain = [online.plain(model) for model in setting.teachers(device)]
     student = online.plain(setting.Stepper.of(settings, device).model)
     cases = {
         "no teacher": lambda: alone_in.train(train),
@@ -63,7 +63,7 @@ def main() -> None:
 
 def _twelve(settings: Params, device: torch.device) -> float:
     """Seconds of cache, combination and twelve students by those of twelve students with timm.task."""
-    train, members, looks = setting.noise(SAMPLES), setting.teachers(settings, device), setting.looks(settings)
+    train, members, looks = setting.noise(SAMPLES), setting.teachers(device), setting.looks(settings)
     grid = list(itertools.product(TEMPERATURES, ALPHAS, SEEDS))
     ours = theirs = 0.0
     with tempfile.TemporaryDirectory() as folder:

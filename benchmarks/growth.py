@@ -29,7 +29,7 @@ def main() -> None:
 
 def _time_of_cache(folder: Path) -> tuple[list, list[Figure]]:
     settings, device = setting.start()
-    members = setting.teachers(settings, device)
+    members = setting.teachers(device)
     few, many = setting.noise(SAMPLES), setting.noise(TIMES * SAMPLES)
 
     def cache(member, split, views: int) -> None:  # noqa: ANN001

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from benchmarks import page
+from benchmarks.fixed import TEACHERS
 from benchmarks.page import Figure
 from pipeline import (
     compute,
@@ -33,7 +34,7 @@ from pipeline.params import Params
 from pipeline.randomness import derive
 from pipeline.views import Looks
 
-EPOCHS = {"resnet": 4, "wide_resnet": 4, "efficientnet": 10}  # of the default profile's teachers, in like times
+EPOCHS = {"resnet": 4, "wide_resnet": 4, "efficientnet": 10}  # in like times
 SEEDS = range(5)
 BAD = "bad"  # a resnet trained for a twentieth of the time
 
@@ -50,7 +51,7 @@ class Members:
 
     def add(self, name: str, block: str, epochs: int, part: float = 1.0) -> None:
         """Train one as `train_teacher` does, on the first `part` of the training images."""
-        teacher = self.settings.teachers[block].model_copy(update={"epochs": epochs})
+        teacher = TEACHERS[block].model_copy(update={"epochs": epochs})
         seed = derive(self.settings.seed, "member", name)
         torch.manual_seed(seed)
         model, train = models.build(teacher, self.info), self.splits["train"]
@@ -87,7 +88,7 @@ def main(question: str = "members") -> None:
         raise PipelineError("This needs the trained teachers; run `make repro` first.")
     members = Members(params.load())
     if question == "spoilt":
-        members.add(BAD, "resnet", 1, part=members.settings.teachers["resnet"].epochs / 20)
+        members.add(BAD, "resnet", 1, part=TEACHERS["resnet"].epochs / 20)
         spoil(members)
         return
     for seed in SEEDS:

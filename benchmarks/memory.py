@@ -20,7 +20,7 @@ def main(work: str, folder: Path, rounds: int) -> None:
     settings, device = setting.start()
     even = settings.student.model_copy(update={"batch_size": BATCH})
     settings = settings.model_copy(update={"student": even})
-    member, student = setting.teachers(settings, device)[0], setting.Stepper.of(settings, device)
+    member, student = setting.teachers(device)[0], setting.Stepper.of(settings, device)
     train = Split(open_array(folder / "images.npy"), open_array(folder / "labels.npy"))
     if work == "cache":
         looks = Looks(settings.views, 0, rounds)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import page
-from benchmarks.brief import EPOCHS, STUDENT
+from benchmarks.fixed import EPOCHS, SEEDS, STUDENT
 from benchmarks.page import Figure
 from pipeline import caching, compute, data, errors, files, metrics, models, params, paths, statistics, targets
 from pipeline.ensemble import Ensemble
@@ -39,7 +39,7 @@ def main(question: str = "views") -> None:
     def students(name: str, views: Views, taught_by: Targets | None) -> np.ndarray:
         """(seeds, samples, classes) log-probabilities on val."""
         found = []
-        for seed in settings.student.seeds:
+        for seed in SEEDS:
             model, _ = train_student(
                 info, train, val, student, views, seed=settings.seed, student_seed=seed, device=device,
                 name=f"{name}, seed {seed}", distill=settings.distill, targets=taught_by,

@@ -48,7 +48,7 @@ def test_an_odd_name_is_refused_by_its_key(tmp_path, name, old, new, key):
 @pytest.mark.parametrize("name", ["from_a", "from_resnet", "weighted", "simple", "baseline", "deployed", "resnet_int8"])
 def test_a_teacher_has_the_name_of_no_other_row_or_file(tmp_path, name):
     with pytest.raises(PipelineError, match=f"`teachers.{name}` has the name of"):
-        loads(tmp_path, "  efficientnet:", f"  {name}:")
+        loads(tmp_path, "  byobnet:", f"  {name}:")
 
 
 @pytest.mark.parametrize("name", ["from_nobody", "from_../x", "from_resnet-٣", "from_resnet;x", "from_"])

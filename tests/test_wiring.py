@@ -182,11 +182,11 @@ def test_cross_fitting_trains_a_teacher_a_fold_and_gathers_them(checkout):
     (checkout / "params.yaml").write_text(text.replace("cross_fit: 1 ", "cross_fit: 2 "))
     wiring.main()
     found = stages(checkout)
-    assert found["train_teacher"]["foreach"]["efficientnet-fold1of2"] == {"teacher": "efficientnet"}
+    assert found["train_teacher"]["foreach"]["byobnet-fold1of2"] == {"teacher": "byobnet"}
     assert "models/${item.name}-fold0of2.safetensors" in found["cache_logits"]["deps"]
-    assert "models/efficientnet-fold1of2.safetensors" in found["fit_ensemble"]["deps"]
-    assert "runs/train_teacher-efficientnet-fold0of2.json" in found["publish"]["deps"]
-    assert "efficientnet-fold0of2" not in found["export"]["matrix"]["model"]
+    assert "models/byobnet-fold1of2.safetensors" in found["fit_ensemble"]["deps"]
+    assert "runs/train_teacher-byobnet-fold0of2.json" in found["publish"]["deps"]
+    assert "byobnet-fold0of2" not in found["export"]["matrix"]["model"]
     (checkout / "params.yaml").write_text(text)
     wiring.main()
     assert not any(
@@ -221,11 +221,11 @@ def test_a_backbone_on_this_machine_is_a_dep_of_what_starts_from_it_and_of_nothi
 
 def test_every_source_has_its_targets(checkout):
     text = (checkout / "params.yaml").read_text()
-    (checkout / "params.yaml").write_text(text.replace("sources: [single, ensemble]", "sources: [from_efficientnet]"))
+    (checkout / "params.yaml").write_text(text.replace("sources: [single, ensemble]", "sources: [from_byobnet]"))
     wiring.main()
     outs = stages(checkout)["fit_ensemble"]["outs"]
-    assert [out for out in outs if out.startswith("data/targets")] == ["data/targets/from_efficientnet.npy"]
-    assert "models/from_efficientnet-0.onnx" in stages(checkout)["benchmark"]["deps"]
+    assert [out for out in outs if out.startswith("data/targets")] == ["data/targets/from_byobnet.npy"]
+    assert "models/from_byobnet-0.onnx" in stages(checkout)["benchmark"]["deps"]
 
 
 def test_a_teacher_that_is_gone_is_gathered_nowhere(checkout):
