@@ -3,7 +3,7 @@
 Questions: control, control_of_default, temperature, alpha, objective, duration, size. Each varies one thing of a brief
 student, with three seeds, taught from the cached targets of the ensemble, and is read on val, where advice is chosen.
 Five to twenty minutes each on two cores; students train side by side, one a core.
-control_of_default, 40 minutes, asks what suits params.yaml's own student without a teacher.
+control_of_default, 25 minutes, asks what suits params.yaml's own student without a teacher.
 """
 
 import os
@@ -52,7 +52,6 @@ OBJECTIVES = get_args(Distill.model_fields["objective"].annotation)
 DURATIONS = (5, 10, 15)  # epochs
 CHANNELS = ((4, 8, 16, 24), (8, 16, 32, 48), (16, 32, 48, 64), (16, 32, 64, 96), (24, 48, 96, 144))
 RATES, SMOOTHINGS = (0.006, 0.012, 0.018, 0.024, 0.036), (0.0, 0.1)
-DEFAULT_RATES = (0.006, 0.012, 0.024)
 PAGE = Path(__file__).parent / "advice.md"
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -100,21 +99,20 @@ def _alone(settings: Params, name: str = "student alone", x: float = float("nan"
     return Arm(name, x, {**settings.baseline.model_dump(), **ALONE, **student}, None)
 
 
-def _controls(settings: Params, rates: tuple[float, ...], **student: Any) -> list[Arm]:
-    return [
-        _alone(settings, f"alone, lr {lr:g}, smoothing {smoothing:g}", lr, lr=lr, label_smoothing=smoothing, **student)
-        for smoothing in SMOOTHINGS
-        for lr in rates
-    ]
+def _control_with(settings: Params, lr: float, smoothing: float, **student: Any) -> Arm:
+    name = f"alone, lr {lr:g}, smoothing {smoothing:g}"
+    return _alone(settings, name, lr, lr=lr, label_smoothing=smoothing, **student)
 
 
 def _control(settings: Params) -> list[Arm]:
-    return _controls(settings, RATES) + [Arm(f"taught, lr {lr:g}", lr, {"lr": lr}, {}) for lr in RATES]
+    alone = [_control_with(settings, lr, smoothing) for smoothing in SMOOTHINGS for lr in RATES]
+    return alone + [Arm(f"taught, lr {lr:g}", lr, {"lr": lr}, {}) for lr in RATES]
 
 
 def _control_of_default(settings: Params) -> list[Arm]:
-    own = {key: getattr(settings.student, key) for key in STUDENT}
-    return _controls(settings, DEFAULT_RATES, **own)
+    own, control = {key: getattr(settings.student, key) for key in STUDENT}, settings.baseline
+    around = [(control.lr, 0.0), *((control.lr * factor, control.label_smoothing) for factor in (0.5, 1, 2))]
+    return [_control_with(settings, lr, smoothing, **own) for lr, smoothing in around]
 
 
 def _temperature(settings: Params) -> list[Arm]:

@@ -114,8 +114,8 @@ def sentence(command: Callable[[], object]) -> str:
             "`student.backbone` is models/x.pth, but stages write into",
         ),
         (STUDENT, f"{STARTS} 'local-dir: '\n  kwargs:", "`student.backbone` is blank or holds characters"),
-        ("  epochs: 20", "  freeze_epochs: 21\n  epochs: 20", "`student` has 21 `freeze_epochs` of 20 `epochs`"),
-        ("  epochs: 20", "  layer_decay: 1.5\n  epochs: 20", "`student.layer_decay` should be less than or equal to 1"),
+        ("  epochs: 12", "  freeze_epochs: 13\n  epochs: 12", "`student` has 13 `freeze_epochs` of 12 `epochs`"),
+        ("  epochs: 12", "  layer_decay: 1.5\n  epochs: 12", "`student.layer_decay` should be less than or equal to 1"),
     ],
     ids=lambda text: text[:40],
 )
