@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import page
+from benchmarks import fixed, page
 from benchmarks.fixed import SEEDS, STUDENT
 from pipeline import (
     compute,
@@ -99,9 +99,9 @@ def _alone(settings: Params, name: str = "student alone", x: float = float("nan"
     return Arm(name, x, {**settings.baseline.model_dump(), **ALONE, **student}, None)
 
 
-def _control_with(settings: Params, lr: float, smoothing: float, **student: Any) -> Arm:
-    name = f"alone, lr {lr:g}, smoothing {smoothing:g}"
-    return _alone(settings, name, lr, lr=lr, label_smoothing=smoothing, **student)
+def _control_with(settings: Params, lr: float, smoothing: float, student: dict[str, Any] | None = None) -> Arm:
+    changes = {**(student or {}), "lr": lr, "label_smoothing": smoothing}
+    return _alone(settings, f"alone, lr {lr:g}, smoothing {smoothing:g}", lr, **changes)
 
 
 def _control(settings: Params) -> list[Arm]:
@@ -112,7 +112,7 @@ def _control(settings: Params) -> list[Arm]:
 def _control_of_default(settings: Params) -> list[Arm]:
     own, control = {key: getattr(settings.student, key) for key in STUDENT}, settings.baseline
     around = [(control.lr, 0.0), *((control.lr * factor, control.label_smoothing) for factor in (0.5, 1, 2))]
-    return [_control_with(settings, lr, smoothing, **own) for lr, smoothing in around]
+    return [_control_with(settings, lr, smoothing, own) for lr, smoothing in around]
 
 
 def _temperature(settings: Params) -> list[Arm]:
@@ -139,7 +139,7 @@ def _size(settings: Params) -> list[Arm]:
     arms = []
     for channels in CHANNELS:
         student = {"kwargs": {"channels": list(channels)}}
-        count = _parameters(settings.student.model_copy(update=STUDENT | student))
+        count = _parameters(fixed.student(settings, **student))
         arms.append(_alone(settings, f"alone, {count / 1e6:.2f} M", count / 1e6, **student))
         arms.append(Arm(f"taught, {count / 1e6:.2f} M", count / 1e6, student, {}))
     return arms
@@ -176,7 +176,7 @@ def _train(arm: Arm, seed: int) -> np.ndarray:
     settings = params.load()
     device = compute.device(settings.compute.model_copy(update={"threads": 1}))
     info, train, val = data.open_info(paths.PREPARED), *(data.open_split(paths.PREPARED, s) for s in ("train", "val"))
-    student = settings.student.model_copy(update=STUDENT | arm.student)
+    student = fixed.student(settings, **arm.student)
     distill, taught_by = None, None
     if arm.distill is not None:
         distill = settings.distill.model_copy(update={**DISTILL, **arm.distill})
@@ -237,9 +237,7 @@ def _cost(arms: list[Arm], settings: Params) -> pd.DataFrame:
         onnx = {arm.name: Path(folder) / f"{number}.onnx" for number, arm in enumerate(arms)}
         for arm in arms:
             torch.manual_seed(0)
-            export.to_onnx(
-                models.build(settings.student.model_copy(update=STUDENT | arm.student), info), onnx[arm.name]
-            )
+            export.to_onnx(models.build(fixed.student(settings, **arm.student), info), onnx[arm.name])
         systems = {name: latency.OnnxFiles((path,)) for name, path in onnx.items()}
         wanted = latency.Timing(timing.threads, timing.calls, timing.warmup)
         speed = latency.measure(systems, val.images[: max(timing.calls)], wanted)

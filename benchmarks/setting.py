@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.fixed import STUDENT, TEACHERS
+from benchmarks import fixed
 from pipeline import compute, models, params, students, targets, training
 from pipeline.data import Info, Split
 from pipeline.models import Classifier
@@ -38,7 +38,7 @@ class Stepper:
     @classmethod
     def of(cls, settings: Params, device: torch.device) -> "Stepper":
         torch.manual_seed(0)
-        model = models.build(settings.student.model_copy(update=STUDENT), INFO).to(device).train()
+        model = models.build(fixed.student(settings), INFO).to(device).train()
         groups = training.decayed_groups(model, settings.student.weight_decay)
         return cls(settings, device, model, torch.optim.AdamW(groups, lr=1e-4, fused=True))
 
@@ -80,7 +80,7 @@ def start() -> tuple[Params, torch.device]:
 
 def teachers(device: torch.device) -> list[Classifier]:
     torch.manual_seed(1)
-    return [models.build(teacher, INFO).to(device).eval() for teacher in TEACHERS.values()]
+    return [models.build(teacher, INFO).to(device).eval() for teacher in fixed.TEACHERS.values()]
 
 
 def looks(settings: Params) -> Looks:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks import page
-from benchmarks.fixed import EPOCHS, SEEDS, STUDENT
+from benchmarks import fixed, page
+from benchmarks.fixed import EPOCHS, SEEDS
 from benchmarks.page import Figure
 from pipeline import caching, compute, data, errors, files, metrics, models, params, paths, statistics, targets
 from pipeline.ensemble import Ensemble
@@ -29,7 +29,7 @@ def main(question: str = "views") -> None:
     if not paths.ENSEMBLES.exists():
         raise PipelineError("This needs the trained teachers; run `make repro` first.")
     settings = params.load()
-    device, student = compute.device(settings.compute), settings.student.model_copy(update=STUDENT)
+    device, student = compute.device(settings.compute), fixed.student(settings)
     info = data.open_info(paths.PREPARED)
     train, val = data.open_split(paths.PREPARED, "train"), data.open_split(paths.PREPARED, "val")
     fitted = files.read_json(paths.ENSEMBLES)
