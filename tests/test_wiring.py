@@ -253,6 +253,17 @@ def test_no_dep_is_listed_twice(checkout):
         assert len(set(stage["deps"])) == len(stage["deps"])
 
 
+@pytest.mark.parametrize("profile", sorted(path.name for path in (CHECKOUT / "profiles").glob("*.yaml")))
+def test_every_profile_fits_params(checkout, profile):
+    wiring.main("--profile", f"profiles/{profile}")
+    wiring.main("--check")
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "reports").glob("*/*.yaml")), ids=lambda path: path.name)
+def test_params_that_gave_a_table_are_still_valid(path):
+    params.load(path)
+
+
 def test_an_invalid_profile_leaves_everything_as_it_was(checkout):
     before = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
     (checkout / "bad.yaml").write_text("distill: {alpha: 2}\n")
