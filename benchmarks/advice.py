@@ -2,8 +2,9 @@
 
 Questions: control, control_of_default, temperature, alpha, objective, duration, size. Each varies one thing of a brief
 student, with three seeds, taught from the cached targets of the ensemble, and is read on val, where advice is chosen.
-Five to twenty minutes each on two cores; students train side by side, one a core.
-control_of_default, 25 minutes, asks what suits params.yaml's own student without a teacher.
+A quarter to three quarters of an hour each on two cores; students train side by side, one a core.
+control_of_default and objective are about params.yaml's own student instead: what suits it without a teacher, and what
+each objective is worth to it.
 """
 
 import os
@@ -38,7 +39,7 @@ from pipeline import (
     targets,
 )
 from pipeline.errors import PipelineError
-from pipeline.params import Distill, Params, Student
+from pipeline.params import Distill, Params, Student, Teacher
 from pipeline.students import train_student
 from pipeline.training import predict
 
@@ -50,7 +51,9 @@ TEMPERATURES = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
 ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 OBJECTIVES = get_args(Distill.model_fields["objective"].annotation)
 DURATIONS = (5, 10, 15)  # epochs
-CHANNELS = ((4, 8, 16, 24), (8, 16, 32, 48), (16, 32, 48, 64), (16, 32, 64, 96), (24, 48, 96, 144))
+CHANNELS = (
+    (4, 8, 16, 24), (8, 16, 32, 48), (16, 32, 48, 64), (16, 32, 64, 96), (24, 48, 96, 144), (40, 80, 160, 240),
+)  # fmt: skip
 RATES, SMOOTHINGS = (0.006, 0.012, 0.018, 0.024, 0.036), (0.0, 0.1)
 PAGE = Path(__file__).parent / "advice.md"
 PICTURES = Path(__file__).parent / "pictures"
@@ -109,8 +112,13 @@ def _control(settings: Params) -> list[Arm]:
     return alone + [Arm(f"taught, lr {lr:g}", lr, {"lr": lr}, {}) for lr in RATES]
 
 
+def _own(settings: Params) -> dict[str, Any]:
+    """What makes the fixed student that of params.yaml."""
+    return {key: getattr(settings.student, key) for key in STUDENT}
+
+
 def _control_of_default(settings: Params) -> list[Arm]:
-    own, control = {key: getattr(settings.student, key) for key in STUDENT}, settings.baseline
+    own, control = _own(settings), settings.baseline
     around = [(control.lr, 0.0), *((control.lr * factor, control.label_smoothing) for factor in (0.5, 1, 2))]
     return [_control_with(settings, lr, smoothing, own) for lr, smoothing in around]
 
@@ -124,7 +132,11 @@ def _alpha(settings: Params) -> list[Arm]:
 
 
 def _objective(settings: Params) -> list[Arm]:
-    return [_alone(settings), *(Arm(name, float("nan"), {}, {"objective": name, "weights": {}}) for name in OBJECTIVES)]
+    own, alpha = _own(settings), settings.distill.alpha
+    arms = [_alone(settings, **own | settings.baseline.model_dump())]
+    for name in OBJECTIVES:
+        arms.append(Arm(name, float("nan"), own, {"alpha": alpha, "objective": name, "weights": {}}))
+    return arms
 
 
 def _duration(settings: Params) -> list[Arm]:
@@ -156,8 +168,8 @@ QUESTIONS = {
 }
 
 
-def _parameters(student: Student) -> int:
-    return models.parameters(models.build(student, data.open_info(paths.PREPARED)))
+def _parameters(model: Student | Teacher) -> int:
+    return models.parameters(models.build(model, data.open_info(paths.PREPARED)))
 
 
 def _students(arms: list[Arm], settings: Params) -> np.ndarray:
@@ -230,7 +242,7 @@ def _over_kd(arms: list[Arm], answers: np.ndarray, settings: Params) -> list[str
 
 
 def _cost(arms: list[Arm], settings: Params) -> pd.DataFrame:
-    """Bytes and latency of each arm's student, exported with random weights: neither depends on them."""
+    """Size and latency of each arm's student, exported with random weights: neither depends on them."""
     info, val = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "val")
     timing = settings.benchmark
     with tempfile.TemporaryDirectory() as folder:
@@ -242,7 +254,17 @@ def _cost(arms: list[Arm], settings: Params) -> pd.DataFrame:
         wanted = latency.Timing(timing.threads, timing.calls, timing.warmup)
         speed = latency.measure(systems, val.images[: max(timing.calls)], wanted)
         sizes = {name: f"{path.stat().st_size / 1e6:.2f} MB" for name, path in onnx.items()}
-    return pd.DataFrame([{"size": sizes[arm.name], "p50 ms": f"{speed[arm.name]['p50_ms']:.3f}"} for arm in arms])
+    teachers = sum(_parameters(settings.teachers[block]) for block in settings.members().values())
+    return pd.DataFrame(
+        [
+            {
+                "of its teachers": f"{100 * 1e6 * arm.x / teachers:.1f} %",
+                "file": sizes[arm.name],
+                "p50 ms": f"{speed[arm.name]['p50_ms']:.3f}",
+            }
+            for arm in arms
+        ]
+    )
 
 
 def _draw(table: pd.DataFrame, arms: list[Arm], axis: str, question: Question, path: Path) -> None:
