@@ -210,7 +210,7 @@ class Teacher(Model):
 
 
 class Student(Model):
-    seeds: Seeds
+    """Of both arms; the control arm's has something of `baseline` in place of its own."""
 
 
 class Baseline(Block):
@@ -326,6 +326,7 @@ class Params(Block):
     teachers: Annotated[dict[TeacherName, Teacher], Field(min_length=1)]
     ensemble: Ensemble
     student: Student
+    student_seeds: Seeds
     baseline: Baseline
     distill: Distill
     benchmark: Benchmark
@@ -406,7 +407,7 @@ class Params(Block):
 
     def student_arms(self) -> dict[str, list[str]]:
         """Each arm's models, one a seed: the control arm `baseline`, then the sources of distillation."""
-        return {arm: [f"{arm}-{seed}" for seed in self.student.seeds] for arm in ("baseline", *self.distill.sources)}
+        return {arm: [f"{arm}-{seed}" for seed in self.student_seeds] for arm in ("baseline", *self.distill.sources)}
 
     def models(self) -> list[str]:
         """The name of every model that is trained."""

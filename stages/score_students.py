@@ -16,7 +16,8 @@ def main() -> None:
         paths.record("score_students"),
         settings.tracking,
         params={"seed": settings.seed, "data": settings.data, "views": settings.views, "teachers": settings.teachers,
-                "student": settings.student, "baseline": settings.baseline, "distill": settings.distill},
+                "student": settings.student, "student_seeds": settings.student_seeds, "baseline": settings.baseline,
+                "distill": settings.distill},
         metrics=tracking.by_metric("val", scores),
         artifacts=[paths.STUDENTS],
     )  # fmt: skip

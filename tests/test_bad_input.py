@@ -83,7 +83,7 @@ def sentence(command: Callable[[], object]) -> str:
         ("{channels: [16, 32, 64, 96],", "{channels: 2024-02-03,", "`student.kwargs` should hold numbers"),
         ("{channels: [16, 32, 64, 96],", "{channels: .nan,", "`student.kwargs` should hold numbers"),
         ("{channels: [16, 32, 64, 96], stem_width: 8}", "&k {channels: *k}", "its aliases make more"),
-        ("[0, 1, 2, 3, 4, 5, 6, 7]", f"{list(range(1000))}", "`student.seeds` should have at most 100 items"),
+        ("[0, 1, 2, 3, 4, 5, 6, 7]", f"{list(range(1000))}", "`student_seeds` should have at most 100 items"),
         ("{1: 400, 128: 10}", "{1: 400, 128: 10, 99999999999: 1}", "`benchmark.calls.99999999999`"),
         ("  resnet:", "  weighted:", "`teachers.weighted` has the name of a kind of ensemble"),
         ("  resnet:", "  deployed:", "`teachers.deployed` has the name of what is made from a model"),

@@ -34,13 +34,13 @@ READS = {  # what a method of Params reads
     "members": {"teachers"},
     "augmentation": {"views.shift", "views.flip", "views.erase"},
     "class_weights": {"data.class_weights"},
-    "models": {"teachers", "student.seeds", "distill.sources"},
+    "models": {"teachers", "student_seeds", "distill.sources"},
     "control": {"student", "baseline"},
     "sources": {"distill.sources"},
     "with_fold_teachers": {"distill.cross_fit"},
     "fold_teachers": {"distill.cross_fit"},
     "trained_teachers": {"teachers", "distill.cross_fit"},
-    "student_arms": {"student.seeds", "distill.sources"},
+    "student_arms": {"student_seeds", "distill.sources"},
     "model_dump": {"params.yaml"},
     "tracking": set(),  # where runs are logged changes no output
 }

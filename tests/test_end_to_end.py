@@ -115,6 +115,16 @@ def test_nothing_runs_when_nothing_changed(digits):
     assert repro(digits) == []
 
 
+def test_a_further_seed_trains_nothing_that_is_there_again(digits):
+    for old, new in (("[0]", "[0, 1]"), ("[0, 1]", "[0]")):
+        replace(digits, f"student_seeds: {old}", f"student_seeds: {new}")
+        assert run(sys.executable, "-m", "stages.wiring", cwd=digits).returncode == 0
+        changed = json.loads(run("dvc", "status", "--json", cwd=digits).stdout)
+        trains = {stage for stage in changed if stage.startswith(("train_", "distill", "export@", "cache_"))}
+        seed = {"train_baseline@1", "distill@single-1", "distill@ensemble-1"}
+        assert trains == (seed | {f"export@{arm}-1" for arm in STUDENTS} if new == "[0, 1]" else set())
+
+
 def test_a_changed_temperature_runs_distillation_and_what_depends_on_it(digits):
     replace(digits, "temperature: 2.0", "temperature: 4.0")
     students = {"distill@single-0", "distill@ensemble-0", "export@single-0", "export@ensemble-0"}

@@ -84,9 +84,9 @@ def test_the_repositorys_own_file_loads():
         ("student.lr", math.nan, "`student.lr` should be a finite number; it is nan."),
         ("student.lr", math.inf, "`student.lr`"),
         ("student.lr", 0, "`student.lr`"),
-        ("student.seeds", [0, 1, 0], "`student.seeds` has the same entry twice."),
-        ("student.seeds", [-1], "`student.seeds.0`"),
-        ("student.seeds", [], "`student.seeds`"),
+        ("student_seeds", [0, 1, 0], "`student_seeds` has the same entry twice."),
+        ("student_seeds", [-1], "`student_seeds.0`"),
+        ("student_seeds", [], "`student_seeds`"),
         ("student.epochs", 1.5, "`student.epochs`"),
         ("teachers.baseline", teacher(), "`teachers.baseline` has the name of a kind of student"),
         ("teachers.ensemble", teacher(), "`teachers.ensemble` has the name of a kind of student"),
@@ -174,7 +174,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 @pytest.fixture
 def settings(tmp_path):
-    text = changed(("student.seeds", [3, 5]), ("distill.sources", ["ensemble"]), ("teachers", {"big": teacher()}))
+    text = changed(("student_seeds", [3, 5]), ("distill.sources", ["ensemble"]), ("teachers", {"big": teacher()}))
     (tmp_path / "params.yaml").write_text(text)
     return params.load(tmp_path / "params.yaml")
 

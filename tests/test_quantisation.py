@@ -1,4 +1,5 @@
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -34,6 +35,19 @@ def test_every_convolution_and_product_is_in_integers(pair):
 def test_the_file_is_much_smaller(pair):
     before, after = (path.stat().st_size for path in pair)
     assert before / after > 2.5
+
+
+def test_no_two_products_overflow_16_bits(pair):
+    """Where a processor has no VNNI, they are added in 16 bits."""
+    graph = onnx.load(pair[1]).graph
+    made = {node.input[0]: node.op_type for node in graph.node}
+    found = [
+        onnx.numpy_helper.to_array(each) for each in graph.initializer if made.get(each.name) == "DequantizeLinear"
+    ]
+    weights = [each for each in found if each.dtype == np.int8 and each.ndim > 1]
+    assert len(weights) > 5
+    largest = max(int(np.abs(each.astype(int)).max()) for each in weights)
+    assert largest > 32 and 2 * 255 * largest < 2**15
 
 
 def test_answers_are_nearly_the_same_on_other_images(pair):

@@ -20,7 +20,7 @@ ARCHITECTURE = Architecture(model="test_resnet", kwargs=KWARGS)
 INFO = Info(classes=["dark", "bright"], image_size=8, mean=[0.4], std=[0.2], sha256={"train_images.npy": "0" * 64})
 VIEWS = Views(count=2, shift=1, flip=True, erase=0.0, mixup=0.0, cutmix=0.0)
 TRAINING = Training(epochs=2, batch_size=8, lr=0.01, weight_decay=0.01)
-STUDENT = Student(model="test_resnet", kwargs=KWARGS, epochs=2, batch_size=8, lr=0.01, seeds=[0])
+STUDENT = Student(model="test_resnet", kwargs=KWARGS, epochs=2, batch_size=8, lr=0.01)
 
 
 def images(count: int, size: int = 8, channels: int = 1, seed: int = 0) -> np.ndarray:
