@@ -27,8 +27,8 @@ repro: $(READY)  ## run what has changed, JOBS=2 stages at a time; PROFILE=profi
 verify: $(READY)  ## run everything again from nothing, in .verify, and name every output that differs
 	python -m stages.verify $(JOBS)
 
-test: $(READY)  ## run every test, JOBS=2 files at a time, the whole pipeline on embedded data among them
-	python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+test: $(READY)  ## run every test, the whole pipeline on embedded data among them
+	python -m pytest
 
 chaos: $(READY)  ## kill the pipeline on the digits at 100 random moments; an hour
 	TRIALS=100 python -m pytest -s tests/test_chaos.py

@@ -9,13 +9,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
-LONGEST = ("test_chaos", "test_end_to_end", "test_sharing", "test_tracking_faults", "test_review")
 OF_THE_CALLER = ("MLFLOW_", "DVC_", "GIT_", "GITHUB_")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, so that of several workers none is left with one when the others have finished."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def run(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess:
