@@ -2,7 +2,7 @@
 
 Questions: control, control_of_default, temperature, alpha, objective, duration, size. Each varies one thing of a brief
 student, with three seeds, taught from the cached targets of the ensemble, and is read on val, where advice is chosen.
-A quarter to three quarters of an hour each on two cores; students train side by side, one a core.
+Five to twenty-five minutes each on two cores, objective and size longer; students train side by side, one a core.
 control_of_default and objective are about params.yaml's own student instead: what suits it without a teacher, and what
 each objective is worth to it.
 """
@@ -112,13 +112,13 @@ def _control(settings: Params) -> list[Arm]:
     return alone + [Arm(f"taught, lr {lr:g}", lr, {"lr": lr}, {}) for lr in RATES]
 
 
-def _own(settings: Params) -> dict[str, Any]:
-    """What makes the fixed student that of params.yaml."""
-    return {key: getattr(settings.student, key) for key in STUDENT}
+def _own(student: Student) -> dict[str, Any]:
+    """What makes the fixed student one of params.yaml."""
+    return {key: getattr(student, key) for key in STUDENT}
 
 
 def _control_of_default(settings: Params) -> list[Arm]:
-    own, control = _own(settings), settings.baseline
+    own, control = _own(settings.student), settings.baseline
     around = [(control.lr, 0.0), *((control.lr * factor, control.label_smoothing) for factor in (0.5, 1, 2))]
     return [_control_with(settings, lr, smoothing, own) for lr, smoothing in around]
 
@@ -132,8 +132,8 @@ def _alpha(settings: Params) -> list[Arm]:
 
 
 def _objective(settings: Params) -> list[Arm]:
-    own, alpha = _own(settings), settings.distill.alpha
-    arms = [_alone(settings, **own | settings.baseline.model_dump())]
+    own, alpha = _own(settings.student), settings.distill.alpha
+    arms = [_alone(settings, **_own(settings.control()))]
     for name in OBJECTIVES:
         arms.append(Arm(name, float("nan"), own, {"alpha": alpha, "objective": name, "weights": {}}))
     return arms
