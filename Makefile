@@ -21,7 +21,7 @@ $(READY): requirements.txt
 
 repro: $(READY)  ## run what has changed, JOBS=2 stages at a time; PROFILE=profiles/full.yaml applies a profile first
 	@python -m stages.wiring $(if $(PROFILE),--profile $(PROFILE))
-	$(if $(filter 1,$(JOBS)),dvc repro,python -m stages.parallel $(JOBS))
+	@python -m stages.parallel $(JOBS)
 	@echo && cat reports/benchmark.md reports/decision.md && echo "Compare runs: make ui"
 
 verify: $(READY)  ## run everything again from nothing, in .verify, and name every output that differs

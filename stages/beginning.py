@@ -1,6 +1,6 @@
 """How every stage begins: its record, the params, and inputs that are what other stages wrote."""
 
-from pipeline import inputs, lockfile, params, tracking
+from pipeline import dvc_files, inputs, params, tracking
 from pipeline.params import Params
 from pipeline.tracking import Record
 
@@ -8,5 +8,5 @@ from pipeline.tracking import Record
 def begin(stage: str, item: str = "") -> tuple[Record, Params]:
     record, settings = tracking.begin(stage, item), params.load()
     inputs.check(stage, item, settings.model_dump())
-    lockfile.keep()
+    dvc_files.keep()
     return record, settings

@@ -22,7 +22,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from filelock import FileLock, Timeout
 
-from pipeline import errors, lockfile, params
+from pipeline import dvc_files, errors, params
 from pipeline.errors import PipelineError
 from pipeline.params import Compute
 from pipeline.schedule import Schedule
@@ -38,10 +38,10 @@ def main(jobs: str = "2", *targets: str) -> None:
     if not jobs.isdigit() or int(jobs) < 1:
         raise PipelineError(f"JOBS is {jobs}; it should be how many stages may run at once, such as 2.")
     with _only_one():
-        if lockfile.mend():
-            print("dvc.lock was cut short by a kill; going on from its last whole copy", flush=True)
-        if lockfile.free():
-            print(f"{lockfile.BUSY} was cut short by a kill; it held nothing that is needed and is gone", flush=True)
+        with _repo() as repo:
+            run_cache = Path(repo.stage_cache.cache_dir)
+        for sentence in dvc_files.mend(run_cache):
+            print(sentence, flush=True)
         _run(int(jobs), targets)
 
 
@@ -87,22 +87,28 @@ def _only_one() -> Iterator[None]:
         raise PipelineError("Another `make repro` is running in this checkout; wait for it, or stop it.") from None
 
 
-def _schedule(targets: tuple[str, ...]) -> Schedule:
-    """The graph of dvc.yaml, and what has changed since dvc.lock was written."""
+@contextlib.contextmanager
+def _repo() -> Iterator[Repo]:
     try:
         with Repo() as repo:
-            graph = repo.index.graph
-            needs = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
-            if targets:
-                wanted = {stage.addressing for target in targets for stage in repo.stage.collect(target)}
-                while more := {other for name in wanted for other in needs[name]} - wanted:
-                    wanted |= more
-                needs = {name: others for name, others in needs.items() if name in wanted}
-            alone = {stage.addressing for stage in graph if (stage.meta or {}).get("alone")}
-            downwards = TopologicalSorter(needs).static_order()
-            return Schedule({name: needs[name] for name in downwards}, alone, set(repo.status()))
+            yield repo
     except DvcException as error:
         raise PipelineError(f"DVC refused: {error}") from None
+
+
+def _schedule(targets: tuple[str, ...]) -> Schedule:
+    """The graph of dvc.yaml, and what has changed since dvc.lock was written."""
+    with _repo() as repo:
+        graph = repo.index.graph
+        needs = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
+        if targets:
+            wanted = {stage.addressing for target in targets for stage in repo.stage.collect(target)}
+            while more := {other for name in wanted for other in needs[name]} - wanted:
+                wanted |= more
+            needs = {name: others for name, others in needs.items() if name in wanted}
+        alone = {stage.addressing for stage in graph if (stage.meta or {}).get("alone")}
+        downwards = TopologicalSorter(needs).static_order()
+        return Schedule({name: needs[name] for name in downwards}, alone, set(repo.status()))
 
 
 def _lanes(jobs: int, gpus: list[str], compute: Compute) -> int:

@@ -30,7 +30,9 @@ MEAN = 10  # seconds until a kill that waits for nothing, exponentially distribu
 LONGEST = 3  # seconds into a stage that a kill waits for
 CHECKPOINTS = {"CHECKPOINT_SECONDS": "0.2"}
 SEED = 0
-REFUSALS = ("dvc.lock' validation failed", "Unable to read RWLock-file")  # DVC's, where it was killed while it wrote
+REFUSALS = (  # DVC's, where it was killed while it wrote
+    "dvc.lock' validation failed", "Unable to read RWLock-file", "join() argument must be str",
+)  # fmt: skip
 MENDED = "was cut short by a kill"
 
 

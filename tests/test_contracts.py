@@ -19,7 +19,7 @@ STAGES = {name: stage.get("do", stage) for name, stage in DOCUMENT.items()}
 LAYERS = [
     *("deadline", "errors", "paths", "files", "decoding", "randomness", "machine", "folds"),
     *("params", "compute", "ranks"),
-    *("data", "schedule", "usage", "checkpoint", "graph", "inputs", "lockfile"),
+    *("data", "schedule", "usage", "checkpoint", "graph", "inputs", "dvc_files"),
     *("listing", "fashion_mnist", "labelled_files", "torchvision_sets", "sources", "splits"),
     *("views", "prefetch", "topk", "logits", "objectives", "metrics"),
     *("backbones", "models", "training", "students", "caching"),
