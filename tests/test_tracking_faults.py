@@ -8,7 +8,8 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,75 +83,87 @@ def database(tmp_path_factory) -> Path:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    with sqlite3.connect(path, isolation_level=None) as other:
+def proxied(server: str, **fault: str | int) -> Iterator[dict[str, str]]:
+    with failing(server, **fault) as proxy:
+        yield {"MLFLOW_TRACKING_URI": proxy.address}
+
+
+@contextmanager
+def locked(project: Path) -> Iterator[dict[str, str]]:
+    with sqlite3.connect(project / "mlflow.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
-        yield
+        yield {}
         other.execute("ROLLBACK")
     other.close()
 
 
 @contextmanager
-def corrupt(path: Path) -> Iterator[None]:
+def corrupt(project: Path) -> Iterator[dict[str, str]]:
+    path = project / "mlflow.db"
     whole = path.read_bytes()
     path.write_bytes(os.urandom(100_000))
-    yield
+    yield {}
     path.write_bytes(whole)
-    for left in path.parent.glob(f"{path.name}-*"):
+    for left in project.glob(f"{path.name}-*"):
         left.unlink()
 
 
 @contextmanager
-def blocked(path: Path) -> Iterator[None]:
+def blocked(project: Path) -> Iterator[dict[str, str]]:
     """A file where the folder of artifacts should be."""
-    path.write_text("no folder\n")
-    yield
-    path.unlink()
+    (project / "mlartifacts").write_text("no folder\n")
+    yield {}
+    (project / "mlartifacts").unlink()
 
 
-PROXIES = {
-    "hangs": {"fault": "hang"},
-    "answers byte by byte": {"fault": "drip"},
-    "answers 500": {"fault": "error"},
-    "closes the connection": {"fault": "drop"},
-    "cuts every answer": {"fault": "cut"},
-    "hangs after the run was created": {"fault": "hang", "start": CREATED},
-    "answers 500 after the run was created": {"fault": "error", "start": CREATED},
-    "closes the connection after the run was created": {"fault": "drop", "start": CREATED},
-    "hangs at the artifact": {"fault": "hang", "start": ARTIFACT},
-}
+@contextmanager
+def full(project: Path) -> Iterator[dict[str, str]]:
+    """No room for a file beyond twice the store's, as an artifact has."""
+    room = 2 * (project / "mlflow.db").stat().st_size
+    (project / "curve.csv").write_bytes(bytes(2 * room))
+    yield {"limit": str(room // 1024)}
+
+
 NONE = "none"
-FAULTS = [*PROXIES, "refuses", "is locked", "is read-only", "is corrupt", "has no folder for artifacts", "is full"]
+OF_A_SERVER = {  # with a fault, what the stage is started with
+    NONE: lambda server: nullcontext({"MLFLOW_TRACKING_URI": server}),
+    "hangs": partial(proxied, fault="hang"),
+    "answers byte by byte": partial(proxied, fault="drip"),
+    "answers 500": partial(proxied, fault="error"),
+    "closes the connection": partial(proxied, fault="drop"),
+    "cuts every answer": partial(proxied, fault="cut"),
+    "hangs after the run was created": partial(proxied, fault="hang", start=CREATED),
+    "answers 500 after the run was created": partial(proxied, fault="error", start=CREATED),
+    "closes the connection after the run was created": partial(proxied, fault="drop", start=CREATED),
+    "hangs at the artifact": partial(proxied, fault="hang", start=ARTIFACT),
+    "refuses": lambda _: nullcontext({"MLFLOW_TRACKING_URI": DEAD}),
+}
+OF_A_FOLDER = {
+    "is locked": locked,
+    "is read-only": lambda project: nullcontext(
+        {"MLFLOW_TRACKING_URI": f"sqlite:///file:{project / 'mlflow.db'}?mode=ro&uri=true"}
+    ),
+    "is corrupt": corrupt,
+    "has no folder for artifacts": blocked,
+    "is full": full,
+}
+FAULTS = [fault for fault in (*OF_A_SERVER, *OF_A_FOLDER) if fault != NONE]
 
 
 def suffer(fault: str, server: str, database: Path, folder: Path) -> Outcome:
     """Run a stage while the fault lasts, then a backfill without it, and another."""
     name = fault.replace(" ", "_")
     project = new_project(folder / name, name)
-    local = project / "mlflow.db"
-    uri = server if fault in (*PROXIES, "refuses", NONE) else f"sqlite:///{local}"
-    if uri != server:
-        local.write_bytes(database.read_bytes())
-    began = time.monotonic()
-    if fault in PROXIES:
-        with failing(server, **PROXIES[fault]) as proxy:
-            began = time.monotonic()
-            done = stage(project, MLFLOW_TRACKING_URI=proxy.address)
-    elif fault == NONE:
-        done = stage(project, MLFLOW_TRACKING_URI=server)
-    elif fault == "refuses":
-        done = stage(project, MLFLOW_TRACKING_URI=DEAD)
-    elif fault == "is read-only":
-        done = stage(project, MLFLOW_TRACKING_URI=f"sqlite:///file:{local}?mode=ro&uri=true")
-    elif fault == "is full":
-        room = 2 * local.stat().st_size
-        (project / "curve.csv").write_bytes(bytes(2 * room))
-        done = stage(project, limit=str(room // 1024))
+    if fault in OF_A_SERVER:
+        uri, suffered = server, OF_A_SERVER[fault](server)
     else:
-        breaks = {"is locked": locked, "is corrupt": corrupt, "has no folder for artifacts": blocked}[fault]
-        with breaks(project / "mlartifacts" if breaks is blocked else local):
-            done = stage(project)
-    seconds, kept = time.monotonic() - began, (project / RECORD).exists()
+        (project / "mlflow.db").write_bytes(database.read_bytes())
+        uri, suffered = f"sqlite:///{project / 'mlflow.db'}", OF_A_FOLDER[fault](project)
+    with suffered as started_with:
+        began = time.monotonic()
+        done = stage(project, **started_with)
+        seconds = time.monotonic() - began
+    kept = (project / RECORD).exists()
     sent = backfill(project, MLFLOW_TRACKING_URI=uri)
     statuses = holding(files.read_json(project / RECORD)["id"], name, uri) if kept and sent.returncode == 0 else []
     again = backfill(project, MLFLOW_TRACKING_URI=uri) if fault == "hangs" else None
