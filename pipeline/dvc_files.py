@@ -53,15 +53,15 @@ def _mend_lock() -> bool:
 
 
 def _remove(cut: Callable[[], set[Path]]) -> bool:
-    """Remove what is cut and stays so, as what somebody is writing does not: was there any?"""
+    """Remove what is cut and stays so, as what somebody is writing does not: is any of it gone?"""
     if not (before := cut()):
         return False
     time.sleep(WRITING)
     still = before & cut()
     for path in sorted(still, reverse=True):  # what a folder holds before the folder
-        with contextlib.suppress(OSError):  # a shared cache's owner may have been faster
+        with contextlib.suppress(OSError):  # in a shared cache its owner may be faster, or the only one who may
             path.rmdir() if path.is_dir() else path.unlink()
-    return bool(still)
+    return not all(path.exists() for path in still)
 
 
 def _cut_list() -> set[Path]:
