@@ -35,6 +35,7 @@ from pipeline import (
     models,
     params,
     paths,
+    report,
     statistics,
     targets,
 )
@@ -220,7 +221,7 @@ def _table(arms: list[Arm], answers: np.ndarray, settings: Params) -> pd.DataFra
                 "val accuracy %": f"{100 * accuracy[number]:.2f}",
                 "± seeds": f"{100 * hits[number].mean(axis=1).std(ddof=1):.2f}" if len(hits[number]) > 1 else "",
                 "over alone [95 %]": over_alone if taught else "",
-                "p over seeds": f"{by_seed['p']:.3f}" if taught and by_seed else "",
+                "p over seeds": report.p_value(by_seed["p"]).removeprefix("p = ") if taught and by_seed else "",
                 "NLL": f"{np.mean([metrics.nll(each, labels) for each in answers[number]]):.3f}",
             }
         )

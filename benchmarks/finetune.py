@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from benchmarks import page
-from pipeline import errors, metrics, models, objectives, params, paths, sources, statistics, training
+from pipeline import errors, metrics, models, objectives, params, paths, report, sources, statistics, training
 from pipeline.data import Info, Split
 from pipeline.errors import PipelineError
 from pipeline.params import Architecture, Training
@@ -70,7 +70,7 @@ def table(names: list[str], hits: np.ndarray, seed: int) -> pd.DataFrame:
                 "± seeds": f"{accuracy.std(ddof=1):.1f}",
                 "each seed": ", ".join(f"{each:.1f}" for each in accuracy),
                 "over random [95 %]": f"{100 * gain.mean():+.1f} [{low:+.1f}, {high:+.1f}]" if number else "",
-                "p over seeds": f"{by_seed['p']:.3f}" if by_seed else "",
+                "p over seeds": report.p_value(by_seed["p"]).removeprefix("p = ") if by_seed else "",
             }
         )
     return pd.DataFrame(rows)

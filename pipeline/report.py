@@ -217,7 +217,12 @@ def _over_alone(by_seed: dict[str, dict[str, float]], seeds: int) -> list[str]:
 def gain_over_seeds(gain: dict[str, float]) -> str:
     """In points, of pipeline.statistics.paired_over_seeds."""
     value, low, high = (100 * gain[key] for key in ("value", "low", "high"))
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}], p = {gain['p']:.3f}"
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}], {p_value(gain['p'])}"
+
+
+def p_value(p: float) -> str:
+    """Three decimals; `p < 0.001` where they would say that it is 0."""
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 
 def arms(scores: dict[str, dict[str, float]]) -> str:

@@ -260,6 +260,12 @@ def test_gains_over_the_control_are_paired_by_seed():
     assert found == {"ensemble": statistics.paired_over_seeds(np.array([0.25, 0.5]))}
 
 
+def test_no_p_value_is_said_to_be_0():
+    gain = {"value": 0.01, "low": 0.009, "high": 0.011}
+    assert report.gain_over_seeds({**gain, "p": 0.0213}) == "+1.00 [+0.90, +1.10], p = 0.021"
+    assert report.gain_over_seeds({**gain, "p": 0.0004}) == "+1.00 [+0.90, +1.10], p < 0.001"
+
+
 def test_arms_of_students_are_scored_on_val_over_their_seeds():
     trained = {f"{arm}-{seed}": {"val_accuracy": value, "val_nll": 1 - value}
                for arm, values in {"baseline": (0.5, 0.6), "single": (0.6, 0.8)}.items()
