@@ -35,8 +35,6 @@ from pipeline import (
     models,
     params,
     paths,
-    report,
-    statistics,
     targets,
 )
 from pipeline.errors import PipelineError
@@ -212,7 +210,7 @@ def _table(arms: list[Arm], answers: np.ndarray, settings: Params) -> pd.DataFra
         alone = [i for i, other in enumerate(arms) if other.distill is None]
         control = max([i for i in alone if arms[i].x == arm.x] or alone, key=lambda i: accuracy[i])
         over_alone = _difference(hits[number], hits[control], settings.seed)
-        by_seed = statistics.paired_over_seeds(hits[number].mean(axis=1) - hits[control].mean(axis=1))
+        by_seed = page.p_over_seeds(hits[number].mean(axis=1) - hits[control].mean(axis=1))
         taught = arm.distill is not None
         rows.append(
             {
@@ -221,7 +219,7 @@ def _table(arms: list[Arm], answers: np.ndarray, settings: Params) -> pd.DataFra
                 "val accuracy %": f"{100 * accuracy[number]:.2f}",
                 "± seeds": f"{100 * hits[number].mean(axis=1).std(ddof=1):.2f}" if len(hits[number]) > 1 else "",
                 "over alone [95 %]": over_alone if taught else "",
-                "p over seeds": report.p_value(by_seed["p"]).removeprefix("p = ") if taught and by_seed else "",
+                "p over seeds": by_seed if taught else "",
                 "NLL": f"{np.mean([metrics.nll(each, labels) for each in answers[number]]):.3f}",
             }
         )

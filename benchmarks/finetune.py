@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from benchmarks import page
-from pipeline import errors, metrics, models, objectives, params, paths, report, sources, statistics, training
+from pipeline import errors, metrics, models, objectives, params, paths, sources, statistics, training
 from pipeline.data import Info, Split
 from pipeline.errors import PipelineError
 from pipeline.params import Architecture, Training
@@ -61,7 +61,6 @@ def table(names: list[str], hits: np.ndarray, seed: int) -> pd.DataFrame:
     for number, name in enumerate(names):
         gain = hits[number].astype(float) - hits[0]
         low, high = statistics.bootstrap_interval(100 * gain.mean(axis=0), RESAMPLES, seed)
-        by_seed = statistics.paired_over_seeds(gain.mean(axis=1)) if number else None
         accuracy = 100 * hits[number].mean(axis=1)
         rows.append(
             {
@@ -70,7 +69,7 @@ def table(names: list[str], hits: np.ndarray, seed: int) -> pd.DataFrame:
                 "± seeds": f"{accuracy.std(ddof=1):.1f}",
                 "each seed": ", ".join(f"{each:.1f}" for each in accuracy),
                 "over random [95 %]": f"{100 * gain.mean():+.1f} [{low:+.1f}, {high:+.1f}]" if number else "",
-                "p over seeds": report.p_value(by_seed["p"]).removeprefix("p = ") if by_seed else "",
+                "p over seeds": page.p_over_seeds(gain.mean(axis=1)) if number else "",
             }
         )
     return pd.DataFrame(rows)

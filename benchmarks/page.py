@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline import files, statistics
+from pipeline import files, report, statistics
 from pipeline.machine import processor
 
 HERE = Path(__file__).parent
@@ -60,6 +60,12 @@ def difference(points: np.ndarray, seed: int = 0) -> str:
     """The mean of (samples,) paired differences, in points, with its 95 % bootstrap interval."""
     low, high = statistics.bootstrap_interval(points, 10_000, seed)
     return f"{points.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def p_over_seeds(differences: np.ndarray) -> str:
+    """The p-value of (seeds,) paired differences; nothing of a single seed."""
+    found = statistics.paired_over_seeds(differences)
+    return report.p_value(found["p"]).removeprefix("p = ") if found else ""
 
 
 def machine() -> str:

@@ -221,7 +221,7 @@ def gain_over_seeds(gain: dict[str, float]) -> str:
 
 
 def p_value(p: float) -> str:
-    """Three decimals; `p < 0.001` where they would say that it is 0."""
+    """`p = 0.002` with three decimals, `p < 0.001` where they could not tell it from 0."""
     return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 
