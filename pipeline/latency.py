@@ -1,5 +1,6 @@
 """ONNX Runtime: logits, and what a call costs, each model in a clean process. Imports neither torch nor timm."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,6 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 from tqdm import tqdm
 
 from pipeline import errors, machine
-from pipeline.ensemble import Ensemble
 from pipeline.errors import PipelineError
 
 
@@ -48,17 +49,17 @@ Load = Callable[[int], Callable[[np.ndarray], object]]  # from a number of threa
 
 @dataclass(frozen=True)
 class OnnxFiles:
-    """What is timed: ONNX files, whose answers `ensemble` combines if they are several."""
+    """What is timed: ONNX files, whose logits (members, samples, classes) `combine` makes one answer of, if several."""
 
     files: tuple[Path, ...]
-    ensemble: Ensemble | None = None
+    combine: Callable[[np.ndarray], np.ndarray] | None = None
 
     def __call__(self, threads: int) -> Callable[[np.ndarray], object]:
         sessions = [session(path, threads) for path in self.files]
 
         def run(images: np.ndarray) -> object:
             logits = [each.run(None, {"images": images})[0] for each in sessions]
-            return logits[0] if self.ensemble is None else self.ensemble.log_probs(np.stack(logits))
+            return logits[0] if self.combine is None else self.combine(np.stack(logits))
 
         return run
 
@@ -169,7 +170,8 @@ def _workers(systems: dict[str, Load], images: np.ndarray, threads: int, apart: 
             ours, theirs = context.Pipe()
             held = {name: systems[name] for name in names}
             processes.append(context.Process(target=_serve, args=(theirs, held, images, threads), daemon=True))
-            processes[-1].start()
+            with _no_main():
+                processes[-1].start()
             theirs.close()
             connections |= dict.fromkeys(names, ours)
         yield _Ask(connections)
@@ -177,6 +179,17 @@ def _workers(systems: dict[str, Load], images: np.ndarray, threads: int, apart: 
         for process in processes:
             process.terminate()
             process.join()
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Hide the script that runs: a spawned process would import it, and all that it imports, before anything else."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _serve(connection: Connection, systems: dict[str, Load], images: np.ndarray, threads: int) -> None:

@@ -11,7 +11,9 @@ def main() -> None:
     record, settings = begin("time_members")
     members = list(settings.members())
     systems = {
-        subsets.subset_name(names): OnnxFiles(tuple(paths.onnx(name) for name in names), ensemble.uniform(names))
+        subsets.subset_name(names): OnnxFiles(
+            tuple(paths.onnx(name) for name in names), ensemble.uniform(names).log_probs
+        )
         for names in subsets.subsets_of(members)
     }
     print(f"timing {len(systems)} subsets of {len(members)} teachers", flush=True)

@@ -125,30 +125,20 @@ def test_a_further_seed_trains_nothing_that_is_there_again(digits):
         assert trains == (seed | {f"export@{arm}-1" for arm in STUDENTS} if new == "[0, 1]" else set())
 
 
-def test_a_changed_temperature_runs_distillation_and_what_depends_on_it(digits):
-    replace(digits, "temperature: 2.0", "temperature: 4.0")
-    students = {"distill@single-0", "distill@ensemble-0", "export@single-0", "export@ensemble-0"}
-    assert set(repro(digits)) == students | {"score_students", *MEASURES}
-
-
 def test_a_changed_teacher_runs_itself_and_what_depends_on_it(digits):
     replace(digits, "stem_stride: 1, epochs: 2", "stem_stride: 1, epochs: 4")
     own = {"train_teacher@efficientnet", "cache_logits@efficientnet", "export@efficientnet"}
-    ran = set(repro(digits))
-    assert ran >= own | {"time_members", "fit_ensemble", "export_ensemble", *MEASURES}
-    assert not {stage for stage in ran if "resnet" in stage or "baseline" in stage or stage == "prepare"}
+    assert set(repro(digits, "export_ensemble")) == own | {"time_members", "fit_ensemble", "export_ensemble"}
 
 
 def test_a_reverted_change_is_restored_and_not_run_again(digits):
-    replace(digits, "temperature: 4.0", "temperature: 2.0")
     replace(digits, "stem_stride: 1, epochs: 4", "stem_stride: 1, epochs: 2")
-    assert repro(digits) == ["publish"]
+    assert repro(digits) == []
 
 
 def test_an_experiment_logs_to_the_project_and_not_to_its_scratch_folder(digits):
-    """An experiment that is also the whole pipeline taught from the largest logits alone."""
     before = _summaries(digits)
-    result = run("dvc", "exp", "run", "--temp", "-S", "logits.top_k=5", cwd=digits)
+    result = run("dvc", "exp", "run", "--temp", "-S", "deploy.tolerance=0.004", cwd=digits)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     assert _summaries(digits) == before + 1
 
@@ -164,18 +154,21 @@ def test_a_sweep_is_a_queue_of_experiments_and_the_summary_run_draws_it(digits):
     assert list(digits.glob("mlartifacts/**/alpha_by_temperature.png"))
 
 
-def test_out_of_fold_targets_named_teachers_and_unlabelled_images_go_through_the_whole_pipeline(digits):
+def test_out_of_fold_targets_of_the_largest_logits_a_named_teacher_and_unlabelled_images_go_through_all_stages(digits):
     for number in range(40):
         Image.new("L", (16, 16), 6 * number).save(digits / f"data/unlabelled/{number}.png")
     (digits / "profiles/more.yaml").write_text(
         "teachers:\n"
         "  resnet: {model: test_resnet, kwargs: {channels: [4, 8, 8, 16]}, stem_stride: 1,"
         " epochs: 1, batch_size: 64, lr: 0.01}\n"
+        "logits: {top_k: 5}\n"
         "distill: {sources: [ensemble, from_resnet], cross_fit: 2}\n"
     )
     wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/more.yaml", cwd=digits)
     assert wired.returncode == 0, wired.stderr
     assert {"train_teacher@resnet-fold0of2", "train_teacher@resnet-fold1of2"} <= set(repro(digits))
+    kept = json.loads((digits / "data/logits/resnet/manifest.json").read_text())["logits"]
+    assert kept == {"top_k": 5}
     samples = json.loads((digits / "metrics/data.json").read_text())
     assert samples["unlabelled_samples"] == 40
     seen = {arm: json.loads((digits / f"runs/{arm}-0.json").read_text())["metrics"]["train_images"]

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from pipeline.errors import PipelineError
 from pipeline.latency import OnnxFiles, Timing
 from pipeline.params import Architecture, Compute
 from tests import toys
+from tests.conftest import CHECKOUT, run
 
 TIMING = Timing(threads=1, calls={1: 40, 8: 4}, warmup=2)
 
@@ -47,7 +50,7 @@ def test_a_model_of_a_hundred_times_the_arithmetic_takes_longer_and_more_memory(
 
 def test_many_systems_can_share_one_process(files):
     pair = (files / "small.onnx", files / "big.onnx")
-    systems = {"small": OnnxFiles(pair[:1]), "both": OnnxFiles(pair, uniform(["small", "big"]))}
+    systems = {"small": OnnxFiles(pair[:1]), "both": OnnxFiles(pair, uniform(["small", "big"]).log_probs)}
     found = latency.measure(systems, toys.images(8), Timing(1, {1: 20}, 2), apart=False)
     assert found["both"]["p50_ms"] > found["small"]["p50_ms"]
 
@@ -55,3 +58,23 @@ def test_many_systems_can_share_one_process(files):
 def test_a_missing_file_is_a_sentence_from_whatever_process(tmp_path):
     with pytest.raises(PipelineError, match=r"none\.onnx is missing"):
         latency.measure({"x": OnnxFiles((tmp_path / "none.onnx",))}, np.zeros((8, 8, 8, 1), np.uint8), TIMING)
+
+
+def test_a_process_that_times_has_imported_nothing_of_the_script_that_started_it(tmp_path):
+    (tmp_path / "probe.py").write_text(
+        "import sys\n"
+        "from pipeline.errors import PipelineError\n"
+        "class Probe:\n"
+        "    def __call__(self, threads):\n"
+        "        raise PipelineError(str({'pandas', 'scipy', 'onnxruntime'} & set(sys.modules)))\n"
+    )
+    (tmp_path / "script.py").write_text(
+        "import numpy, pandas, scipy\n"
+        "from pipeline import errors, latency\n"
+        "from probe import Probe\n"
+        "if __name__ == '__main__':\n"
+        "    images = numpy.zeros((1, 8, 8, 1), numpy.uint8)\n"
+        "    errors.run(lambda: latency.measure({'x': Probe()}, images, latency.Timing(1, {1: 1}, 0)))\n"
+    )
+    result = run(sys.executable, "-m", "script", cwd=tmp_path, PYTHONPATH=str(CHECKOUT))
+    assert result.stderr == "error: {'onnxruntime'}\n"
