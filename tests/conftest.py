@@ -53,6 +53,11 @@ def of_digits(root: Path) -> Path:
     more = smoke.read_text().replace("sources: [ensemble]", "sources: [single, ensemble]")
     more = more.replace("stem_stride: 1, epochs: 3,", "stem_stride: 1, epochs: 3, seeds: [0, 1],")
     smoke.write_text(more)
+    return with_smoke(root)
+
+
+def with_smoke(root: Path) -> Path:
+    """The same checkout with the smoke profile; nothing has run."""
     wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/smoke.yaml", cwd=root)
     assert wired.returncode == 0, wired.stderr
     return root

@@ -1,21 +1,18 @@
 """Checkouts that share: one DVC cache and one SQLite at the same time, and a DVC remote one after the other."""
 
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from mlflow import MlflowClient
 
 from stages import verify
-from tests.conftest import commit, copy_checkout, repro, run
+from tests.conftest import commit, copy_checkout, repro, run, with_smoke
 
 
 def test_two_checkouts_with_one_cache_and_one_sqlite_both_finish_with_the_same_bytes(tmp_path):
-    roots = [copy_checkout(tmp_path / name) for name in ("one", "two")]
+    roots = [with_smoke(copy_checkout(tmp_path / name)) for name in ("one", "two")]
     store = f"sqlite:///{tmp_path}/shared.db"
     for root in roots:
-        wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/smoke.yaml", cwd=root)
-        assert wired.returncode == 0, wired.stderr
         assert run("dvc", "cache", "dir", "--local", str(tmp_path / "cache"), cwd=root).returncode == 0
     shared = {"MLFLOW_TRACKING_URI": store, "TRACKING_SECONDS": "60"}
     with ThreadPoolExecutor(2) as pool:
