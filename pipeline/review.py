@@ -1,7 +1,6 @@
 """What a change did, as CI reports it: params, stages and headline metrics against those of another commit."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,20 +70,6 @@ class Review:
     @property
     def changed(self) -> bool:
         return bool(self.params or self.stages or self.before != self.after)
-
-
-def stages_run(output: Iterable[str]) -> list[str]:
-    """The stages that `dvc repro` ran, by the lines that it prints; what its cache restored is not among them."""
-    return [found[1] for line in output if (found := re.match(r"Running stage '(.+)':", line))]
-
-
-def failure(output: Iterable[str]) -> str:
-    """Where a `dvc repro` that failed stopped, by the lines that it printed."""
-    errors = [line.strip() for line in output if line.startswith("ERROR: ")]
-    stages = [found[1] for line in errors if (found := re.search(r"failed to reproduce '(.+?)'", line))]
-    if stages:
-        return f"`dvc repro` failed in stage {stages[-1]}; what it said stands above."
-    return f"`dvc repro` failed: {errors[-1].removeprefix('ERROR: ') if errors else 'what it said stands above'}."
 
 
 def changed_params(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[str, str]]:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
@@ -27,14 +28,30 @@ from pipeline.errors import PipelineError
 from pipeline.params import Compute
 from pipeline.schedule import Schedule
 
-UNCHANGED = "didn't change, skipping"
+RUNNING, UNCHANGED = "Running stage '", "didn't change, skipping"
 CHATTER = ("To track the ch", "To enable auto", "Use `dvc push`", "\tgit add", "\tdvc config", "Updating lock")
 LOCK = Path(".dvc/tmp/repro.lock")
 GLANCE = 0.2  # seconds until it is seen that somebody interrupts
 PATIENCE = 10  # seconds that an interrupted stage has to end by itself
 
 
+class Told(NamedTuple):
+    """What DVC said of a stage: was it run, and may its outputs be other ones now?"""
+
+    ran: bool
+    changed: bool
+
+
 def main(jobs: str = "2", *targets: str) -> None:
+    repro(jobs, *targets)
+
+
+def repro(jobs: str, *targets: str) -> list[str]:
+    """The stages that ran, in the order in which they ended; what DVC's cache restored is not among them.
+
+    Raises:
+        PipelineError: a stage failed, or DVC refused; what it said is printed.
+    """
     if not jobs.isdigit() or int(jobs) < 1:
         raise PipelineError(f"JOBS is {jobs}; it should be how many stages may run at once, such as 2.")
     with _only_one():
@@ -42,18 +59,16 @@ def main(jobs: str = "2", *targets: str) -> None:
             run_cache = Path(repo.stage_cache.cache_dir)
         for sentence in dvc_files.mend(run_cache):
             print(sentence, flush=True)
-        _run(int(jobs), targets)
+        with _interrupts() as interrupted:
+            return _run(int(jobs), targets, interrupted)
 
 
-def _run(jobs: int, targets: tuple[str, ...]) -> None:
+def _run(jobs: int, targets: tuple[str, ...], interrupted: threading.Event) -> list[str]:
     settings, schedule = params.load().compute, _schedule(targets)
     gpus = [] if settings.accelerator == "cpu" else _shared_out(_gpus(), settings.devices)
     lanes = _lanes(jobs, gpus, settings)
     free = [gpus[lane % len(gpus)] if gpus else None for lane in range(lanes)]
-    running, began, width = {}, time.monotonic(), max(map(len, schedule.needs))
-    interrupted = threading.Event()
-    for sent in (signal.SIGTERM, signal.SIGINT):  # which a shell makes its background jobs ignore
-        signal.signal(sent, lambda *_: interrupted.set())  # an exception could come in the middle of taking a lock
+    running, ran, began, width = {}, [], time.monotonic(), max(map(len, schedule.needs))
     with ThreadPoolExecutor(lanes) as pool:
         while True:
             while free and (name := schedule.next()):
@@ -63,8 +78,9 @@ def _run(jobs: int, targets: tuple[str, ...]) -> None:
             if not running:
                 break
             for future in wait(running, GLANCE, FIRST_COMPLETED).done:
-                name, device, process = running.pop(future)
-                schedule.finish(name, ok=process.returncode == 0, changed=future.result())
+                (name, device, process), told = running.pop(future), future.result()
+                schedule.finish(name, ok=process.returncode == 0, changed=told.changed)
+                ran += [name] if told.ran else []
                 free.append(device)
             if interrupted.is_set():
                 _stop([process for _, _, process in running.values()])
@@ -74,6 +90,19 @@ def _run(jobs: int, targets: tuple[str, ...]) -> None:
         rest = f" What depends on it did not run: {', '.join(held)}." if held else ""
         raise PipelineError(f"{', '.join(sorted(schedule.failed))} failed; the reason stands above.{rest}")
     print(f"{len(schedule.done)} stages are up to date after {time.monotonic() - began:.0f} s, {lanes} at a time")
+    return ran
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Set by an interrupt, as an exception could come in the middle of taking a lock."""
+    interrupted, sent = threading.Event(), (signal.SIGTERM, signal.SIGINT)  # a shell's background jobs ignore SIGINT
+    before = {each: signal.signal(each, lambda *_: interrupted.set()) for each in sent}
+    try:
+        yield interrupted
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @contextlib.contextmanager
@@ -145,16 +174,16 @@ def _start(name: str, device: str | None) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def _follow(process: subprocess.Popen, prefix: str) -> bool:
-    """Print what a stage prints until it ends: may its outputs be other ones now?"""
-    changed = True
+def _follow(process: subprocess.Popen, prefix: str) -> Told:
+    """Print what a stage prints until it ends."""
+    ran, changed = False, True
     for line in process.stdout:
-        changed = changed and UNCHANGED not in line
+        ran, changed = ran or line.startswith(RUNNING), changed and UNCHANGED not in line
         if line.strip() and not line.startswith(CHATTER):
             sys.stdout.write(f"{prefix}{line.rstrip()}\n")
             sys.stdout.flush()
     process.wait()
-    return changed
+    return Told(ran, changed)
 
 
 def _stop(processes: list[subprocess.Popen]) -> None:

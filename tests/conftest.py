@@ -1,6 +1,7 @@
 """A scratch copy of the checkout, and one run of the whole pipeline on digits that several tests look at."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,8 +43,19 @@ def repro(root: Path, *targets: str) -> list[str]:
     """`dvc repro` of everything, or of these and what they need; the stages that ran, in order."""
     result = run("dvc", "repro", *targets, cwd=root)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    lines = [line for line in result.stdout.splitlines() if line.startswith("Running stage")]
-    return [line.split("'")[1] for line in lines]
+    return stages_run(result.stdout)
+
+
+def repro_in_parallel(root: Path) -> list[str]:
+    """The same of everything, two stages at a time."""
+    result = run(sys.executable, "-m", "stages.parallel", "2", cwd=root)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return stages_run(result.stdout)
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that ran, by what `dvc repro` or stages.parallel printed."""
+    return re.findall(r"Running stage '(.+)':", output)
 
 
 def of_digits(root: Path) -> Path:
@@ -67,8 +79,7 @@ def with_smoke(root: Path) -> Path:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a copy in which every stage has run on digits, two at a time."""
     root = of_digits(tmp_path_factory.mktemp("digits"))
-    made = run(sys.executable, "-m", "stages.parallel", "2", cwd=root)
-    assert made.returncode == 0, made.stdout[-3000:] + made.stderr[-3000:]
+    repro_in_parallel(root)
     commit(root)
     return root
 

@@ -1,4 +1,4 @@
-"""The whole pipeline by `dvc repro` on digits. The tests build on each other in the order of the file."""
+"""The whole pipeline on digits. The tests build on each other in the order of the file."""
 
 import json
 import sqlite3
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.conftest import repro, run
+from tests.conftest import repro, repro_in_parallel, run
 
 MEMBERS = ["resnet-0", "resnet-1", "efficientnet"]
 STUDENTS = ["baseline", "single", "ensemble"]
@@ -128,7 +128,7 @@ def test_a_further_seed_trains_nothing_that_is_there_again(digits):
 def test_a_changed_teacher_runs_itself_and_what_depends_on_it(digits):
     replace(digits, "stem_stride: 1, epochs: 2", "stem_stride: 1, epochs: 4")
     own = {"train_teacher@efficientnet", "cache_logits@efficientnet", "export@efficientnet"}
-    ran = set(repro(digits))
+    ran = set(repro_in_parallel(digits))
     assert ran >= own | {"time_members", "fit_ensemble", "export_ensemble", *MEASURES}
     assert not {stage for stage in ran if "resnet" in stage or "baseline" in stage or stage == "prepare"}
 
@@ -168,7 +168,7 @@ def test_out_of_fold_targets_of_the_largest_logits_a_named_teacher_and_unlabelle
     )
     wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/more.yaml", cwd=digits)
     assert wired.returncode == 0, wired.stderr
-    assert {"train_teacher@resnet-fold0of2", "train_teacher@resnet-fold1of2"} <= set(repro(digits))
+    assert {"train_teacher@resnet-fold0of2", "train_teacher@resnet-fold1of2"} <= set(repro_in_parallel(digits))
     kept = json.loads((digits / "data/logits/resnet/manifest.json").read_text())["logits"]
     assert kept == {"top_k": 5}
     samples = json.loads((digits / "metrics/data.json").read_text())

@@ -62,6 +62,15 @@ def test_nothing_runs_when_nothing_changed(toy):
     assert "3 stages are up to date" in result.stdout
 
 
+def test_it_tells_which_stages_ran_and_not_which_were_restored(toy):
+    parallel_repro(toy)
+    (toy / "left.txt").unlink()
+    (toy / "dvc.yaml").write_text(GRAPH.replace("echo right", "echo other"))
+    told = run(sys.executable, "-c", "from stages import parallel; print(parallel.repro('2'))", cwd=toy)
+    assert told.returncode == 0 and (toy / "left.txt").exists(), told.stderr
+    assert told.stdout.splitlines()[-1] == "['right', 'both']"
+
+
 def test_a_failed_stage_stops_what_depends_on_it_and_nothing_else(toy):
     (toy / "dvc.yaml").write_text(GRAPH.replace("echo left >", "false >"))
     result = parallel_repro(toy)
