@@ -59,17 +59,16 @@ def repro(jobs: str, *targets: str) -> list[str]:
             run_cache = Path(repo.stage_cache.cache_dir)
         for sentence in dvc_files.mend(run_cache):
             print(sentence, flush=True)
-        with _interrupts() as interrupted:
-            return _run(int(jobs), targets, interrupted)
+        return _run(int(jobs), targets)
 
 
-def _run(jobs: int, targets: tuple[str, ...], interrupted: threading.Event) -> list[str]:
+def _run(jobs: int, targets: tuple[str, ...]) -> list[str]:
     settings, schedule = params.load().compute, _schedule(targets)
     gpus = [] if settings.accelerator == "cpu" else _shared_out(_gpus(), settings.devices)
     lanes = _lanes(jobs, gpus, settings)
     free = [gpus[lane % len(gpus)] if gpus else None for lane in range(lanes)]
     running, ran, began, width = {}, [], time.monotonic(), max(map(len, schedule.needs))
-    with ThreadPoolExecutor(lanes) as pool:
+    with _interrupts() as interrupted, ThreadPoolExecutor(lanes) as pool:
         while True:
             while free and (name := schedule.next()):
                 device = free.pop()
@@ -80,7 +79,8 @@ def _run(jobs: int, targets: tuple[str, ...], interrupted: threading.Event) -> l
             for future in wait(running, GLANCE, FIRST_COMPLETED).done:
                 (name, device, process), told = running.pop(future), future.result()
                 schedule.finish(name, ok=process.returncode == 0, changed=told.changed)
-                ran += [name] if told.ran else []
+                if told.ran:
+                    ran.append(name)
                 free.append(device)
             if interrupted.is_set():
                 _stop([process for _, _, process in running.values()])

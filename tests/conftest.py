@@ -41,14 +41,16 @@ def commit(root: Path) -> None:
 
 def repro(root: Path, *targets: str) -> list[str]:
     """`dvc repro` of everything, or of these and what they need; the stages that ran, in order."""
-    result = run("dvc", "repro", *targets, cwd=root)
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return stages_run(result.stdout)
+    return _stages_of("dvc", "repro", *targets, cwd=root)
 
 
 def repro_in_parallel(root: Path) -> list[str]:
     """The same of everything, two stages at a time."""
-    result = run(sys.executable, "-m", "stages.parallel", "2", cwd=root)
+    return _stages_of(sys.executable, "-m", "stages.parallel", "2", cwd=root)
+
+
+def _stages_of(*words: str, cwd: Path) -> list[str]:
+    result = run(*words, cwd=cwd)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return stages_run(result.stdout)
 

@@ -195,6 +195,7 @@ def warmer(clone):
 def test_a_changed_param_runs_what_depends_on_it_alone(warmer):
     assert warmer.status == 0, warmer.errors
     assert warmer.stages == STUDENTS | {"score_students", *MEASURES}
+    assert all(f"`{stage}`" in warmer.report for stage in warmer.stages)
 
 
 def test_the_report_shows_the_param_before_and_after(warmer):
