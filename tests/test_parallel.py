@@ -20,6 +20,11 @@ stages:
   right: {cmd: echo right > right.txt, deps: [start.txt], outs: [right.txt]}
   both: {cmd: cat left.txt right.txt > both.txt, deps: [left.txt, right.txt], outs: [both.txt]}
 """
+FOLDER = """\
+stages:
+  folder: {cmd: mkdir folder && echo first > folder/first && echo second > folder/second, outs: [folder]}
+  file: {cmd: echo file > file.txt, outs: [file.txt]}
+"""
 
 
 @pytest.fixture
@@ -69,6 +74,27 @@ def test_it_tells_which_stages_ran_and_not_which_were_restored(toy):
     told = run(sys.executable, "-c", "from stages import parallel; print(parallel.repro('2'))", cwd=toy)
     assert told.returncode == 0 and (toy / "left.txt").exists(), told.stderr
     assert told.stdout.splitlines()[-1] == "['right', 'both']"
+
+
+def test_missing_outputs_are_restored_without_a_stage_being_looked_at(toy):
+    parallel_repro(toy)
+    for name in ("left.txt", "right.txt", "both.txt"):
+        (toy / name).unlink()
+    result = parallel_repro(toy)
+    assert result.returncode == 0 and "from DVC's cache: 3\n" in result.stdout and " | " not in result.stdout
+    assert (toy / "both.txt").read_text() == "left\nright\n"
+
+
+def test_what_dvcs_cache_has_in_part_is_made_again_and_what_is_not_asked_for_stays_away(toy):
+    (toy / "dvc.yaml").write_text(FOLDER)
+    parallel_repro(toy)
+    shutil.rmtree(toy / "folder")
+    (toy / "file.txt").unlink()
+    cached = (path for path in (toy / ".dvc/cache/files").rglob("*") if path.is_file())
+    next(path for path in cached if path.read_text() == "second\n").unlink()
+    result = run(sys.executable, "-m", "stages.parallel", "2", "folder", cwd=toy)
+    assert result.returncode == 0 and "restored" not in result.stdout and not (toy / "file.txt").exists()
+    assert (toy / "folder/second").read_text() == "second\n"
 
 
 def test_a_failed_stage_stops_what_depends_on_it_and_nothing_else(toy):
