@@ -48,7 +48,8 @@ smoke: $(READY)  ## the same pipeline on tiny data and models, in a scratch copy
 	@rm -rf $(SMOKE) && mkdir $(SMOKE)
 	@git ls-files -z --cached --others --exclude-standard | tar -c --null -T - -f - | tar -x -C $(SMOKE) -f -
 	@cd $(SMOKE) && rm -f dvc.lock && git init -q && unset MLFLOW_TRACKING_URI && \
-	  python -m stages.wiring --profile profiles/smoke.yaml && python -m stages.parallel $(JOBS) && echo && cat reports/benchmark.md
+	  python -m stages.wiring --profile profiles/smoke.yaml && python -m stages.parallel $(JOBS) && \
+	  echo && cat reports/benchmark.md
 
 bench: $(READY)  ## measure the engine against what bounds it, after `make repro`; 26 minutes on two cores
 	python -m benchmarks

@@ -126,7 +126,7 @@ def _repo() -> Iterator[Repo]:
 
 
 def _schedule(targets: tuple[str, ...]) -> Schedule:
-    """The graph of dvc.yaml, and what has changed since dvc.lock was written."""
+    """The graph of dvc.yaml, and what has changed since dvc.lock was written and can't be restored."""
     with _repo() as repo, lock_repo(repo):
         graph = repo.index.graph
         needs = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
@@ -147,9 +147,10 @@ def _restore(repo: Repo, names: set[str]) -> None:
     An output that is there is left to DVC, which compares it.
     """
     outs = [out for stage in repo.index.stages if stage.addressing in names for out in stage.outs]
-    if missing := [out for out in outs if not out.exists and not out.changed_cache()]:
-        for out in missing:
-            out.checkout()
+    missing = [out for out in outs if not out.exists and not out.changed_cache()]
+    for out in missing:
+        out.checkout()
+    if missing:
         print(f"Outputs restored from DVC's cache: {len(missing)}", flush=True)
 
 
