@@ -55,11 +55,11 @@ bench: $(READY)  ## measure the engine against what bounds it, after `make repro
 	python -m benchmarks
 
 ui: $(READY)  ## open the MLflow UI on http://127.0.0.1:5000; prints the address that compares versions
-	@python -m pipeline.summary || true
+	@python -m pipeline.tracking.summary || true
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 backfill: $(READY)  ## send MLflow the runs that it missed while it could not be reached
-	@python -m pipeline.backfill
+	@python -m pipeline.tracking.backfill
 
 wire: $(READY)  ## rewrite dvc.yaml's lists after adding or removing a teacher, a source or a seed
 	python -m stages.wiring

@@ -24,23 +24,16 @@ import torch
 
 from benchmarks import fixed, page
 from benchmarks.fixed import SEEDS, STUDENT
-from pipeline import (
-    compute,
-    data,
-    errors,
-    export,
-    files,
-    latency,
-    metrics,
-    models,
-    params,
-    paths,
-    targets,
-)
-from pipeline.errors import PipelineError
+from pipeline import params
+from pipeline.deployment import export, latency
+from pipeline.distillation.students import train_student
+from pipeline.logits import targets
 from pipeline.params import Distill, Params, Student, Teacher
-from pipeline.students import train_student
-from pipeline.training import predict
+from pipeline.project import data, errors, files, paths
+from pipeline.project.errors import PipelineError
+from pipeline.scoring import metrics
+from pipeline.training import devices, models
+from pipeline.training.loop import predict
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -174,7 +167,7 @@ def _parameters(model: Student | Teacher) -> int:
 def _students(arms: list[Arm], settings: Params) -> np.ndarray:
     """(arms, seeds, samples, classes) float32 log-probabilities on val."""
     jobs = [(arm, seed) for arm in arms for seed in SEEDS]
-    side_by_side = os.cpu_count() if compute.device(settings.compute).type == "cpu" else 1
+    side_by_side = os.cpu_count() if devices.device(settings.compute).type == "cpu" else 1
     found = []
     with ProcessPoolExecutor(side_by_side, get_context("spawn")) as pool:
         for (arm, seed), answer in zip(jobs, pool.map(_train, *zip(*jobs, strict=True)), strict=True):
@@ -185,7 +178,7 @@ def _students(arms: list[Arm], settings: Params) -> np.ndarray:
 
 def _train(arm: Arm, seed: int) -> np.ndarray:
     settings = params.load()
-    device = compute.device(settings.compute.model_copy(update={"threads": 1}))
+    device = devices.device(settings.compute.model_copy(update={"threads": 1}))
     info, train, val = data.open_info(paths.PREPARED), *(data.open_split(paths.PREPARED, s) for s in ("train", "val"))
     student = fixed.student(settings, **arm.student)
     distill, taught_by = None, None

@@ -12,16 +12,18 @@ from benchmarks import page
 from benchmarks.page import Figure
 from benchmarks.setting import INFO
 from benchmarks.timing import alternate
-from pipeline import checkpoint, compute, errors, models, params, training
-from pipeline.checkpoint import Checkpoint
+from pipeline import params
 from pipeline.params import Training
+from pipeline.project import errors
+from pipeline.training import checkpoint, devices, loop, models
+from pipeline.training.checkpoint import Checkpoint
 
 ROUNDS = 15
 
 
 def main() -> None:
     settings = params.load()
-    device = compute.device(settings.compute)
+    device = devices.device(settings.compute)
     trained = {**settings.teachers, "student": settings.student}
     with tempfile.TemporaryDirectory(dir=".") as folder:
         place = Path(folder)
@@ -39,7 +41,7 @@ def main() -> None:
 def _save(path: Path, name: str, architecture: Training, device: torch.device) -> partial:
     """A function that writes the state of a training after its first step."""
     model = models.build(architecture, INFO).to(device).train()
-    optimizer = torch.optim.AdamW(training.decayed_groups(model, 0.05), lr=1e-3, fused=True)
+    optimizer = torch.optim.AdamW(loop.decayed_groups(model, 0.05), lr=1e-3, fused=True)
     side = INFO.image_size
     model(torch.zeros(2, side, side, 1, dtype=torch.uint8, device=device)).sum().backward()
     optimizer.step()

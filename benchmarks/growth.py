@@ -11,8 +11,10 @@ import pandas as pd
 from benchmarks import online, page, setting
 from benchmarks.page import Figure
 from benchmarks.timing import alternate, ratio
-from pipeline import caching, ensemble, errors, files, targets, topk
-from pipeline.views import Looks
+from pipeline.ensembles import ensemble
+from pipeline.logits import caching, targets, topk
+from pipeline.project import errors, files
+from pipeline.training.views import Looks
 
 SAMPLES, TIMES, ROUNDS = 4000, 4, 5
 FEW, MANY, PROCESSES = 10_000, 60_000, 3

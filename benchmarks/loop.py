@@ -6,8 +6,9 @@ import torch
 from benchmarks import online, page, setting
 from benchmarks.page import Figure
 from benchmarks.timing import alternate, ratio
-from pipeline import errors, training
-from pipeline.prefetch import ahead
+from pipeline.project import errors
+from pipeline.training import loop
+from pipeline.training.prefetch import ahead
 
 SAMPLES, ROUNDS = 20_480, 11
 FEW = 2560  # samples of a pass over a slow loader
@@ -20,11 +21,11 @@ def main() -> None:
     soft = setting.taught(online.random_targets(settings.views.count, SAMPLES), settings)
     order = setting.batches(SAMPLES, size)
     trained, compiled = setting.Stepper.of(settings, device), setting.Stepper.of(settings, device)
-    fixed = training.batch(train, order[0], looks, 0, soft, setting.CLASSES)
+    fixed = loop.batch(train, order[0], looks, 0, soft, setting.CLASSES)
     fixed = tuple(part.to(device) for part in fixed)
 
     def prepared():
-        return (training.batch(train, ids, looks, 0, soft, setting.CLASSES) for ids in order)
+        return (loop.batch(train, ids, looks, 0, soft, setting.CLASSES) for ids in order)
 
     def bare() -> None:
         for _ in order:

@@ -14,25 +14,17 @@ import torch
 from benchmarks import page
 from benchmarks.fixed import TEACHERS
 from benchmarks.page import Figure
-from pipeline import (
-    compute,
-    data,
-    diversity,
-    errors,
-    files,
-    fitting,
-    metrics,
-    models,
-    objectives,
-    params,
-    paths,
-    topk,
-    training,
-)
-from pipeline.errors import PipelineError
+from pipeline import params
+from pipeline.distillation import objectives
+from pipeline.ensembles import diversity, fitting
+from pipeline.logits import topk
 from pipeline.params import Params
-from pipeline.randomness import derive
-from pipeline.views import Looks
+from pipeline.project import data, errors, files, paths
+from pipeline.project.errors import PipelineError
+from pipeline.project.randomness import derive
+from pipeline.scoring import metrics
+from pipeline.training import devices, loop, models
+from pipeline.training.views import Looks
 
 EPOCHS = {"resnet": 4, "wide_resnet": 4, "efficientnet": 10}  # in like times
 SEEDS = range(5)
@@ -43,7 +35,7 @@ class Members:
     """Trained members' logits of val and test, and what their training took."""
 
     def __init__(self, settings: Params) -> None:
-        self.settings, self.device = settings, compute.device(settings.compute)
+        self.settings, self.device = settings, devices.device(settings.compute)
         self.info = data.open_info(paths.PREPARED)
         self.splits = {split: data.open_split(paths.PREPARED, split) for split in ("train", "val", "test")}
         self.logits: dict[str, dict[str, np.ndarray]] = {"val": {}, "test": {}}
@@ -56,14 +48,14 @@ class Members:
         torch.manual_seed(seed)
         model, train = models.build(teacher, self.info), self.splits["train"]
         train = data.Split(train.images[: int(part * len(train))], train.labels[: int(part * len(train))])
-        trained = training.fit(
+        trained = loop.fit(
             model, train, self.splits["val"], teacher, Looks(self.settings.augmentation, seed, None),
             lambda logits, labels, *_: objectives.label_loss(logits, labels, teacher.label_smoothing),
             device=self.device, seed=seed, name=name,
         )  # fmt: skip
         self.seconds[name] = trained.cost["seconds"]
         for split, of in self.logits.items():
-            of[name] = training.predict(model, self.splits[split].images, self.device, exact=True).astype(np.float64)
+            of[name] = loop.predict(model, self.splits[split].images, self.device, exact=True).astype(np.float64)
 
     def fitted(self, methods: list[str], names: tuple[str, ...]) -> dict[str, np.ndarray]:
         """Each method's (samples, classes) log-probabilities of test, fitted on val."""

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 from benchmarks import setting
-from pipeline import caching, machine
-from pipeline.data import Split
-from pipeline.files import open_array
-from pipeline.views import Looks
+from pipeline.logits import caching
+from pipeline.project import machine
+from pipeline.project.data import Split
+from pipeline.project.files import open_array
+from pipeline.training.views import Looks
 
 BATCH = 250  # divides 10,000 and 60,000: batches of several sizes would keep scratch memory of each
 

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks import setting
-from pipeline import training
-from pipeline.data import Split
-from pipeline.models import Classifier
 from pipeline.params import Params
+from pipeline.project.data import Split
+from pipeline.training import loop
+from pipeline.training.models import Classifier
 
 NORMALISED = {"mean": (0.5,), "std": (0.5,)}  # timm converts between student and teacher only where these differ
 WORKERS = os.cpu_count() or 1
@@ -62,7 +62,7 @@ class Average(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         logits = []
         for member in self.members:
-            with training.precision(member, self.device) if self.own_precision else contextlib.nullcontext():
+            with loop.precision(member, self.device) if self.own_precision else contextlib.nullcontext():
                 logits.append(member.net(pixels).float())
         return torch.stack([F.softmax(each, dim=1) for each in logits]).mean(dim=0).log()
 
@@ -90,10 +90,10 @@ def timm_epoch(
     ).train()
     looks = setting.looks(settings)
     for ids in setting.batches(len(split), settings.student.batch_size):
-        images, labels, _ = training.batch(split, ids, looks, 0, None, setting.CLASSES)
+        images, labels, _ = loop.batch(split, ids, looks, 0, None, setting.CLASSES)
         pixels = images.to(device).permute(0, 3, 1, 2).float()
         pixels = (pixels - stepper.model.mean) / stepper.model.std
-        with training.precision(stepper.model, device):
+        with loop.precision(stepper.model, device):
             loss = task(pixels, labels.to(device))["loss"]
         stepper.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline import files, report, statistics
-from pipeline.machine import processor
+from pipeline.project import files
+from pipeline.project.machine import processor
+from pipeline.reporting import report
+from pipeline.scoring import statistics
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results.json", HERE / "README.md"

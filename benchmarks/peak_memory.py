@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from benchmarks import page, setting
 from benchmarks.page import Figure
-from pipeline import data, errors, files, models, training
-from pipeline.data import Info, Split
+from pipeline.project import data, errors, files
+from pipeline.project.data import Info, Split
+from pipeline.training import loop, models
 
 SIDE, CLASSES, CHUNK = 64, 10, 1000
 SMALL, LARGE = 40 * 10**6, 4 * 10**9  # bytes
@@ -84,7 +85,7 @@ def peak_of(work: str, folder: Path, epochs: int) -> float:
             once = settings.student.model_copy(update={"epochs": epochs, "lr": 1e-4})
             val, looks = Split(train.images[:128], train.labels[:128]), setting.looks(settings)
             loss = setting.Stepper(settings, device, model, None).loss
-            training.fit(model, train, val, once, looks, loss, device=device, seed=0, name=work)
+            loop.fit(model, train, val, once, looks, loss, device=device, seed=0, name=work)
     finally:
         done.set()
         watcher.join()

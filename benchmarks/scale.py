@@ -13,10 +13,12 @@ import pandas as pd
 import torch
 
 from benchmarks import page, setting
-from pipeline import errors, models, topk, training
-from pipeline.data import Info
+from pipeline.logits import topk
 from pipeline.params import Architecture
-from pipeline.views import render
+from pipeline.project import errors
+from pipeline.project.data import Info
+from pipeline.training import loop, models
+from pipeline.training.views import render
 
 IMAGES, CLASSES, SIDE = 1_281_167, 1000, 224  # of ImageNet-1k's training split
 VIEWS, TOP_K, DEVICES, EPOCHS = (8, 90, 300), 10, (1, 8, 64), 90
@@ -69,14 +71,14 @@ def rates() -> pd.DataFrame:
 
 
 def _ask(model: models.Classifier, device: torch.device) -> None:
-    training.predict(model, np.zeros((BATCH, SIDE, SIDE, 3), np.uint8), device, exact=False)
+    loop.predict(model, np.zeros((BATCH, SIDE, SIDE, 3), np.uint8), device, exact=False)
 
 
 def _train(model: models.Classifier, device: torch.device) -> None:
     """Gradients of a batch, without the optimizer's step."""
     model.train()
     images = torch.zeros(BATCH, SIDE, SIDE, 3, dtype=torch.uint8, device=device)
-    with training.precision(model, device):
+    with loop.precision(model, device):
         loss = model(images).square().mean()
     model.zero_grad(set_to_none=True)
     loss.backward()

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline import paths
-from pipeline.errors import PipelineError
+from pipeline.project import paths
+from pipeline.project.errors import PipelineError
 
 
 @contextmanager

@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from benchmarks import fixed
-from pipeline import compute, models, params, students, targets, training
-from pipeline.data import Info, Split
-from pipeline.models import Classifier
+from pipeline import params
+from pipeline.distillation import students
+from pipeline.logits import targets
 from pipeline.params import Params
-from pipeline.training import Targets
-from pipeline.views import Looks
+from pipeline.project.data import Info, Split
+from pipeline.training import devices, loop, models
+from pipeline.training.loop import Targets
+from pipeline.training.models import Classifier
+from pipeline.training.views import Looks
 
 SIDE, CLASSES = 28, 10
 INFO = Info([str(label) for label in range(CLASSES)], SIDE, [0.3], [0.3], {})
@@ -28,7 +31,7 @@ def noise(samples: int) -> Split:
 
 @dataclass
 class Stepper:
-    """A student and its optimizer, as pipeline.training has them: one step at a time, or its whole loop."""
+    """A student and its optimizer, as pipeline.training.loop has them: one step at a time, or its whole loop."""
 
     settings: Params
     device: torch.device
@@ -39,14 +42,14 @@ class Stepper:
     def of(cls, settings: Params, device: torch.device) -> "Stepper":
         torch.manual_seed(0)
         model = models.build(fixed.student(settings), INFO).to(device).train()
-        groups = training.decayed_groups(model, settings.student.weight_decay)
+        groups = loop.decayed_groups(model, settings.student.weight_decay)
         return cls(settings, device, model, torch.optim.AdamW(groups, lr=1e-4, fused=True))
 
     def loss(self, logits: Tensor, labels: Tensor, soft: Tensor | None, progress: float = 0.0) -> Tensor:
         return students.loss_of(self.settings.distill, smoothing=0.0)(logits, labels, soft, progress)
 
     def step(self, images: Tensor, labels: Tensor, soft: Tensor | None) -> None:
-        with training.precision(self.model, self.device):
+        with loop.precision(self.model, self.device):
             logits = self.model(images)
         loss = self.loss(logits, labels, soft)
         self.optimizer.zero_grad(set_to_none=True)
@@ -58,7 +61,7 @@ class Stepper:
     ) -> None:
         """The pipeline's own training loop, its val split a single batch."""
         with contextlib.redirect_stdout(io.StringIO()):
-            training.fit(
+            loop.fit(
                 self.model,
                 split,
                 Split(split.images[:128], split.labels[:128]),
@@ -75,7 +78,7 @@ class Stepper:
 
 def start() -> tuple[Params, torch.device]:
     settings = params.load()
-    return settings, compute.device(settings.compute)
+    return settings, devices.device(settings.compute)
 
 
 def teachers(device: torch.device) -> list[Classifier]:

@@ -18,8 +18,10 @@ from benchmarks import page, scratch
 from benchmarks.page import Figure
 from benchmarks.scratch import run
 from benchmarks.timing import alternate
-from pipeline import errors, files, params, paths, tracking
-from pipeline.tracking import Record
+from pipeline import params
+from pipeline.project import errors, files, paths
+from pipeline.tracking import store
+from pipeline.tracking.store import Record
 
 STAGES = (
     *("prepare", "train_teacher resnet", "cache_logits resnet", "fit_ensemble", "train_baseline 0"),
@@ -54,11 +56,11 @@ def main() -> None:
 
 def _logging() -> tuple[str, float]:
     """The stage whose record takes longest to log to SQLite, and the median of its seconds, imports aside."""
-    client, settings = tracking.connect(), params.load().tracking
-    records = {path.stem: tracking.read(path) for path in sorted(Path("runs").glob("*.json"))}
+    client, settings = store.connect(), params.load().tracking
+    records = {path.stem: store.read(path) for path in sorted(Path("runs").glob("*.json"))}
 
     def send(record: Record) -> None:
-        tracking.send(replace(record, id=uuid.uuid4().hex), tracking.of_stages(settings), client)
+        store.send(replace(record, id=uuid.uuid4().hex), store.of_stages(settings), client)
 
     seconds = alternate({name: partial(send, record) for name, record in records.items()}, ROUNDS)
     return max(((name, float(np.median(taken))) for name, taken in seconds.items()), key=lambda pair: pair[1])

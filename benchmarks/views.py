@@ -13,13 +13,17 @@ import pandas as pd
 from benchmarks import fixed, page
 from benchmarks.fixed import EPOCHS, SEEDS
 from benchmarks.page import Figure
-from pipeline import caching, compute, data, errors, files, metrics, models, params, paths, statistics, targets
-from pipeline.ensemble import Ensemble
-from pipeline.errors import PipelineError
+from pipeline import params
+from pipeline.distillation.students import train_student
+from pipeline.ensembles.ensemble import Ensemble
+from pipeline.logits import caching, targets
 from pipeline.params import Views
-from pipeline.students import train_student
-from pipeline.training import Targets, predict
-from pipeline.views import Looks, render
+from pipeline.project import data, errors, files, paths
+from pipeline.project.errors import PipelineError
+from pipeline.scoring import metrics, statistics
+from pipeline.training import devices, models
+from pipeline.training.loop import Targets, predict
+from pipeline.training.views import Looks, render
 
 VIEWS = (1, 2, 4)
 MIXED = {"mixup 0.2": {"mixup": 0.2}, "cutmix 1.0": {"cutmix": 1.0}}
@@ -29,7 +33,7 @@ def main(question: str = "views") -> None:
     if not paths.ENSEMBLES.exists():
         raise PipelineError("This needs the trained teachers; run `make repro` first.")
     settings = params.load()
-    device, student = compute.device(settings.compute), fixed.student(settings)
+    device, student = devices.device(settings.compute), fixed.student(settings)
     info = data.open_info(paths.PREPARED)
     train, val = data.open_split(paths.PREPARED, "train"), data.open_split(paths.PREPARED, "val")
     fitted = files.read_json(paths.ENSEMBLES)

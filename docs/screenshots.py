@@ -4,7 +4,9 @@ import json
 import time
 from pathlib import Path
 
-from pipeline import errors, params, summary, tracking
+from pipeline import params
+from pipeline.project import errors
+from pipeline.tracking import store, summary
 from tests.browser import browsing
 
 SETTLED = 12  # seconds until a page has drawn its charts
@@ -15,12 +17,12 @@ HIDE_PATHS = """for (const shown of document.querySelectorAll('*'))
 
 def main() -> None:
     settings = params.load().tracking
-    versions, client = summary.address(settings), tracking.connect()
+    versions, client = summary.address(settings), store.connect()
     site = versions.split("/#/")[0]
-    experiment = tracking.experiment_id(client, settings.experiment)
-    runs = [run.info.run_id for run in tracking.finished(client, experiment, "publish")][:2]
-    stages = tracking.experiment_id(client, tracking.of_stages(settings))
-    student = tracking.finished(client, stages, "distill")[0].info.run_id
+    experiment = store.experiment_id(client, settings.experiment)
+    runs = [run.info.run_id for run in store.finished(client, experiment, "publish")][:2]
+    stages = store.experiment_id(client, store.of_stages(settings))
+    student = store.finished(client, stages, "distill")[0].info.run_id
     compared = f"runs={json.dumps(runs)}&experiments={json.dumps([experiment])}"
     pages = {
         "versions": versions,

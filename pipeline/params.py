@@ -17,8 +17,9 @@ from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import Node, ScalarNode
 
-from pipeline import errors, folds, paths
-from pipeline.errors import PipelineError
+from pipeline.project import errors, paths
+from pipeline.project.errors import PipelineError
+from pipeline.training import folds
 
 STUDENT_ARMS = ("baseline", "single", "ensemble")  # a student's name is ARM-SEED
 LARGEST = 100_000  # values in a YAML file, each alias counted as what it stands for: nine lines can mean a billion
@@ -111,7 +112,7 @@ class Block(BaseModel):
 
 
 class Data(Block):
-    """Which images there are, and which part of them is for what; see pipeline.sources."""
+    """Which images there are, and which part of them is for what; see pipeline.images.sources."""
 
     source: Annotated[str, AfterValidator(_source_of_images)]
     path: Folder
@@ -157,7 +158,7 @@ class Logits(Block):
 
 
 class Architecture(Block):
-    """A timm model by name, or by the pretrained weights that it starts from; see pipeline.models.build."""
+    """A timm model by name, or by the pretrained weights that it starts from; see pipeline.training.models.build."""
 
     model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     backbone: Backbone | None = None
@@ -181,7 +182,7 @@ class Architecture(Block):
 
 
 class Training(Block):
-    """How a model is trained; see pipeline.training.fit."""
+    """How a model is trained; see pipeline.training.loop.fit."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     batch_size: Annotated[BatchSize, Field(ge=2)]
@@ -221,7 +222,7 @@ class Baseline(Block):
 
 
 class Ensemble(Block):
-    """How members are combined; see pipeline.fitting."""
+    """How members are combined; see pipeline.ensembles.fitting."""
 
     methods: Annotated[list[CombinationMethod], AfterValidator(_distinct)]
     calibrate: Annotated[list[Literal["members", "result"]], AfterValidator(_distinct)]
@@ -238,7 +239,7 @@ class Ensemble(Block):
 
 
 class Distill(Block):
-    """How students are taught; see pipeline.objectives.
+    """How students are taught; see pipeline.distillation.objectives.
 
     sources: the best single teacher on val, the ensemble, or from_NAME: the teacher of that name.
     cross_fit: in how many folds teachers label what they did not learn from; 1: each labels what it has seen.
@@ -312,7 +313,7 @@ class Tracking(Block):
 
 
 class Ci(Block):
-    """max_regression: how far below the base an accuracy may be, as a fraction; see pipeline.review."""
+    """max_regression: how far below the base an accuracy may be, as a fraction; see pipeline.reporting.review."""
 
     max_regression: Probability
 
@@ -442,7 +443,7 @@ def read(path: Path, reader: YAML) -> Any:
         where = f", line {mark.line + 1}" if mark else ""
         raise PipelineError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}.") from None
     except OSError:
-        raise  # a folder of that name, say: pipeline.errors.run has the sentence
+        raise  # a folder of that name, say: pipeline.project.errors.run has the sentence
     except Exception as error:  # ruamel.yaml trips over dates, numbers and tags that are none, and over deep nesting
         raise PipelineError(f"{path}: not valid YAML: {error}.") from None
 

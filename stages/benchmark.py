@@ -3,30 +3,18 @@
 import numpy as np
 import pandas as pd
 
-from pipeline import (
-    comparison,
-    compute,
-    costs,
-    data,
-    errors,
-    export,
-    files,
-    latency,
-    lineup,
-    logits,
-    metrics,
-    models,
-    paths,
-    report,
-    topk,
-    tracking,
-    training,
-)
-from pipeline.comparison import Method
-from pipeline.lineup import Entry
+from pipeline.deployment import export, latency, lineup
+from pipeline.deployment.lineup import Entry
+from pipeline.logits import manifest, topk
 from pipeline.params import Params
-from pipeline.randomness import derive
-from pipeline.views import Looks
+from pipeline.project import data, errors, files, paths
+from pipeline.project.randomness import derive
+from pipeline.reporting import comparison, costs, report
+from pipeline.reporting.comparison import Method
+from pipeline.scoring import metrics
+from pipeline.tracking import store
+from pipeline.training import devices, loop, models
+from pipeline.training.views import Looks
 from stages.beginning import begin
 
 
@@ -70,13 +58,13 @@ def main() -> None:
         {"best_single": best, "chosen_ensemble": chosen, "shipped": shipped, "test": comparison.headline(rows),
          "over_alone_by_seed": by_seed, "torch_and_onnx_agree": agreement},
     )  # fmt: skip
-    tracking.log(
+    store.log(
         record,
         paths.record("benchmark"),
         settings.tracking,
         params={"benchmark": settings.benchmark, "best_single": best, "chosen": chosen, "shipped": shipped},
-        metrics=tracking.by_metric("test", comparison.headline(rows))
-        | tracking.by_metric("test_over_alone", by_seed)
+        metrics=store.by_metric("test", comparison.headline(rows))
+        | store.by_metric("test_over_alone", by_seed)
         | {f"torch_and_onnx_agree/{name}": share for name, share in agreement.items()},
         artifacts=[paths.BENCHMARK_CSV, paths.BENCHMARK_MARKDOWN, paths.PAIRS, paths.TRADE_OFF, paths.RELIABILITY,
                    paths.CONFUSION],
@@ -88,8 +76,8 @@ def _cached_logits(settings: Params, info: data.Info) -> dict[str, np.ndarray]:
     looks, cached = Looks.cached(settings.views, settings.seed), {}
     for name in settings.members():
         weights = [paths.weights(each) for each in settings.with_fold_teachers(name)]
-        origin = logits.Origin.of(weights, info, looks, settings.logits)
-        rows = logits.open_cache(paths.logits(name), "test", origin)[0]
+        origin = manifest.Origin.of(weights, info, looks, settings.logits)
+        rows = manifest.open_cache(paths.logits(name), "test", origin)[0]
         cached[name] = topk.decode(rows, len(info.classes)).astype(np.float64)
     return cached
 
@@ -128,13 +116,13 @@ def _agreement(
     settings: Params, entries: list[Entry], methods: list[Method], images: np.ndarray, chosen: str
 ) -> dict[str, float]:
     """The share of test images on which torch and the exported file decide alike, of all that may ship."""
-    device, shares = compute.device(settings.compute), {}
+    device, shares = devices.device(settings.compute), {}
     for entry, method in zip(entries, methods, strict=True):
         if entry.kind == "teacher" or entry.name == chosen:
             expected = method.ships
         elif entry.kind == "student":
             model = models.load(paths.weights(entry.system.members[0]))
-            expected = training.predict(model, images, device, exact=True)
+            expected = loop.predict(model, images, device, exact=True)
         else:
             continue
         found = export.agreement(expected, latency.onnx_logits(entry.file, images))

@@ -4,10 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import caching, data, errors, files, logits, metrics, models, paths, ranks, topk, tracking
-from pipeline.checkpoint import Checkpoint
-from pipeline.data import Split
-from pipeline.views import Looks
+from pipeline.logits import caching, manifest, topk
+from pipeline.project import data, errors, files, paths
+from pipeline.project.data import Split
+from pipeline.scoring import metrics
+from pipeline.tracking import store
+from pipeline.training import models, ranks
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.views import Looks
 from stages.beginning import begin
 
 SCORED = 10_000  # samples whose cached logits are scored for the log
@@ -21,7 +25,7 @@ def main(name: str) -> None:
     teacher, *out_of_fold = [models.load(path) for path in weights]
     looks = Looks.cached(settings.views, settings.seed)
     folder, scores, checkpoints = paths.logits(name), {}, []
-    origin = logits.Origin.of(weights, info, looks, settings.logits)
+    origin = manifest.Origin.of(weights, info, looks, settings.logits)
     for split, seen in (("train", looks), ("val", None), ("test", None)):
         images, path = data.open_split(paths.PREPARED, split), folder / f"{split}.npy"
         teachers = out_of_fold if split == "train" and out_of_fold else [teacher]
@@ -35,9 +39,9 @@ def main(name: str) -> None:
         return
     for split in ("train", "val", "test"):  # only now: DVC removes an interrupted stage's outputs
         paths.growing(folder / f"{split}.npy").replace(folder / f"{split}.npy")
-    logits.seal(folder, origin)
+    manifest.seal(folder, origin)
     print(f"{name}: val accuracy {100 * scores['val_accuracy']:.2f} %, looks {looks.count}")
-    tracking.log(
+    store.log(
         record,
         paths.record("cache_logits", name),
         settings.tracking,

@@ -4,9 +4,12 @@ import shutil
 
 import pandas as pd
 
-from pipeline import decision, errors, files, lineup, paths, report, tracking
-from pipeline.decision import Candidate
-from pipeline.lineup import Entry
+from pipeline.deployment import choice, lineup
+from pipeline.deployment.choice import Candidate
+from pipeline.deployment.lineup import Entry
+from pipeline.project import errors, files, paths
+from pipeline.reporting import report
+from pipeline.tracking import store
 from stages.beginning import begin
 
 
@@ -26,7 +29,7 @@ def main() -> None:
         )
         for name, entry in may_ship.items()
     ]
-    chosen, reasons = decision.decide(candidates, settings.deploy)
+    chosen, reasons = choice.decide(candidates, settings.deploy)
     source = may_ship[chosen].file
     with files.replacing(paths.DEPLOYED) as temporary:
         shutil.copyfile(source, temporary)
@@ -34,7 +37,7 @@ def main() -> None:
     files.write_text(paths.DECISION, report.decision(rows, {name: entry.kind for name, entry in may_ship.items()}))
     files.write_json(paths.CHOSEN, {"row": chosen, "file": source.as_posix(), **rows.set_index("name").loc[chosen]})
     print(paths.DECISION.read_text(encoding="utf-8"))
-    tracking.log(
+    store.log(
         record,
         paths.record("choose"),
         settings.tracking,

@@ -1,7 +1,9 @@
 """Teach one student from cached targets: `python -m stages.distill SOURCE SEED`, with SOURCE single or ensemble."""
 
-from pipeline import backbones, data, errors, files, paths, ranks, targets
-from pipeline.students import train_student
+from pipeline.distillation.students import train_student
+from pipeline.logits import targets
+from pipeline.project import data, errors, files, paths
+from pipeline.training import backbones, ranks
 from stages import trained
 from stages.beginning import begin
 

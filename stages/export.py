@@ -2,20 +2,11 @@
 
 import time
 
-from pipeline import (
-    compute,
-    data,
-    errors,
-    export,
-    files,
-    latency,
-    metrics,
-    models,
-    paths,
-    quantisation,
-    tracking,
-    training,
-)
+from pipeline.deployment import export, latency, quantisation
+from pipeline.project import data, errors, files, paths
+from pipeline.scoring import metrics
+from pipeline.tracking import store
+from pipeline.training import devices, loop, models
 from stages.beginning import begin
 
 CALIBRATED_ON = 1000  # of the validation images
@@ -23,10 +14,10 @@ CALIBRATED_ON = 1000  # of the validation images
 
 def main(name: str) -> None:
     record, settings = begin("export", name)
-    device = compute.device(settings.compute)
+    device = devices.device(settings.compute)
     model, val = models.load(paths.weights(name)), data.open_split(paths.PREPARED, "val")
     began = time.perf_counter()
-    exact = training.predict(model, val.images, device, exact=True)
+    exact = loop.predict(model, val.images, device, exact=True)
     export.to_onnx(model, paths.onnx(name))
     quantisation.to_int8(paths.onnx(name), paths.int8(name), val.images[:CALIBRATED_ON])
     found = {"model": {"parameters": models.parameters(model), "multiply_adds": models.multiply_adds(model)}}
@@ -37,12 +28,12 @@ def main(name: str) -> None:
     files.write_json(paths.export_metrics(name), found)
     for kind, row in found.items():
         print(f"{kind}: " + ", ".join(f"{key} {value:.6g}" for key, value in row.items()))
-    tracking.log(
+    store.log(
         record,
         paths.record("export", name),
         settings.tracking,
         params={"compute": settings.compute},
-        metrics={**tracking.by_metric("export", found), "export_seconds": time.perf_counter() - began},
+        metrics={**store.by_metric("export", found), "export_seconds": time.perf_counter() - began},
         artifacts=[paths.onnx(name), paths.int8(name), paths.export_metrics(name)],
     )
 

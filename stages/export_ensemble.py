@@ -2,8 +2,11 @@
 
 import numpy as np
 
-from pipeline import data, errors, export, files, fusion, latency, metrics, paths, tracking
-from pipeline.ensemble import Ensemble
+from pipeline.deployment import export, fusion, latency
+from pipeline.ensembles.ensemble import Ensemble
+from pipeline.project import data, errors, files, paths
+from pipeline.scoring import metrics
+from pipeline.tracking import store
 from stages.beginning import begin
 
 
@@ -19,12 +22,12 @@ def main() -> None:
     found = export.agreement(expected, logits) | scores | {"size_bytes": paths.ENSEMBLE_ONNX.stat().st_size}
     files.write_json(paths.export_metrics("ensemble"), {"onnx": found})
     print(", ".join(f"{key} {value:.6g}" for key, value in found.items()))
-    tracking.log(
+    store.log(
         record,
         paths.record("export_ensemble"),
         settings.tracking,
         params={"chosen": fitted["chosen"]},
-        metrics=tracking.by_metric("export", {"onnx": found}),
+        metrics=store.by_metric("export", {"onnx": found}),
         artifacts=[paths.ENSEMBLE_ONNX, paths.export_metrics("ensemble")],
     )
 

@@ -4,27 +4,18 @@ import time
 
 import numpy as np
 
-from pipeline import (
-    caching,
-    compute,
-    data,
-    errors,
-    files,
-    logits,
-    metrics,
-    models,
-    paths,
-    report,
-    selection,
-    targets,
-    topk,
-    tracking,
-)
-from pipeline.data import Info
+from pipeline.ensembles import selection
+from pipeline.ensembles.selection import Selection
+from pipeline.logits import caching, manifest, targets, topk
 from pipeline.params import Params
-from pipeline.randomness import derive
-from pipeline.selection import Selection
-from pipeline.views import Looks
+from pipeline.project import data, errors, files, paths
+from pipeline.project.data import Info
+from pipeline.project.randomness import derive
+from pipeline.reporting import report
+from pipeline.scoring import metrics
+from pipeline.tracking import store
+from pipeline.training import devices, models
+from pipeline.training.views import Looks
 from stages.beginning import begin
 
 
@@ -57,16 +48,16 @@ def main() -> None:
     _draw(found, val.labels)
     print(report.verdict(found))
     fitted = found.fitted[found.chosen]
-    tracking.log(
+    store.log(
         record,
         paths.record("fit_ensemble"),
         settings.tracking,
         params={"ensemble": settings.ensemble, "chosen": found.chosen, "best_single": found.best,
                 "members": found.members},
         metrics={
-            **tracking.by_metric("val", scores["held_out"]),
-            **tracking.by_metric("val_raw", scores["raw"]),
-            **tracking.by_metric("contribution", found.contribution),
+            **store.by_metric("val", scores["held_out"]),
+            **store.by_metric("val_raw", scores["raw"]),
+            **store.by_metric("contribution", found.contribution),
             **{f"weight/{name}": value for name, value in zip(fitted.members, fitted.weights, strict=True)},
             **{f"temperature/{name}": value for name, value in zip(fitted.members, fitted.temperatures, strict=True)},
             **{f"gain_over_best_single/{key}": value for key, value in found.gain.items()},
@@ -82,15 +73,15 @@ def main() -> None:
 def _caches(settings: Params, info: Info) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Each teacher's cached looks at train, and its (samples, classes) logits of val."""
     looks, train = Looks.cached(settings.views, settings.seed), data.open_split(paths.PREPARED, "train")
-    cached, of_val, device = {}, {}, compute.device(settings.compute)
+    cached, of_val, device = {}, {}, devices.device(settings.compute)
     for name in settings.members():
         folder = paths.logits(name)
         weights = [paths.weights(each) for each in settings.with_fold_teachers(name)]
-        origin = logits.Origin.of(weights, info, looks, settings.logits)
-        cached[name] = logits.open_cache(folder, "train", origin)
+        origin = manifest.Origin.of(weights, info, looks, settings.logits)
+        cached[name] = manifest.open_cache(folder, "train", origin)
         teachers = [models.load(path) for path in weights[1:] or weights]
         caching.check(teachers, train, cached[name], looks, device, folder / "train.npy", settings.seed)
-        of_val[name] = topk.decode(logits.open_cache(folder, "val", origin)[0], len(info.classes))
+        of_val[name] = topk.decode(manifest.open_cache(folder, "val", origin)[0], len(info.classes))
     return cached, of_val
 
 

@@ -23,10 +23,12 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 from filelock import FileLock, Timeout
 
-from pipeline import dvc_files, errors, params
-from pipeline.errors import PipelineError
+from pipeline import params
 from pipeline.params import Compute
-from pipeline.schedule import Schedule
+from pipeline.project import errors
+from pipeline.project.errors import PipelineError
+from stages import dvc_files
+from stages.schedule import Schedule
 
 RUNNING, UNCHANGED = "Running stage '", "didn't change, skipping"
 CHATTER = ("To track the ch", "To enable auto", "Use `dvc push`", "\tgit add", "\tdvc config", "Updating lock")

@@ -1,6 +1,8 @@
 """Resolve the source of images, split it, and write memory-mappable arrays."""
 
-from pipeline import data, errors, files, paths, sources, splits, tracking
+from pipeline.images import sources, splits
+from pipeline.project import data, errors, files, paths
+from pipeline.tracking import store
 from stages.beginning import begin
 
 
@@ -15,7 +17,7 @@ def main() -> None:
     report = {**counts, "classes": len(source.classes), **splits.duplicates(source, positions)}
     files.write_json(paths.DATA_REPORT, {**report, "skipped": source.skipped})
     print(", ".join(f"{name} {value}" for name, value in report.items()))
-    tracking.log(
+    store.log(
         record,
         paths.record("prepare"),
         settings.tracking,

@@ -3,24 +3,14 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline import (
-    data,
-    decision,
-    errors,
-    files,
-    latency,
-    metrics,
-    paths,
-    registry,
-    report,
-    statistics,
-    summary,
-    sweeps,
-    tracking,
-)
-from pipeline.latency import OnnxFiles, Timing
+from pipeline.deployment import choice, latency
+from pipeline.deployment.latency import OnnxFiles, Timing
 from pipeline.params import Params, Tracking
-from pipeline.randomness import derive
+from pipeline.project import data, errors, files, paths
+from pipeline.project.randomness import derive
+from pipeline.reporting import report
+from pipeline.scoring import metrics, statistics
+from pipeline.tracking import registry, store, summary, sweeps
 from stages.beginning import begin
 
 REPORTS = [
@@ -52,10 +42,10 @@ def main() -> None:
             paths.records(settings.trained_teachers(), settings.members(), settings.student_arms()),
             params={**settings.model_dump(), "shipped": made["shipped"], "best_single": made["best_single"]},
             metrics=files.read_json(paths.SUMMARY)
-            | tracking.by_metric("test", made["test"])
-            | tracking.by_metric("test_over_alone", made["over_alone_by_seed"])
-            | tracking.by_metric("val", ways["val"])
-            | tracking.by_metric("val_students", files.read_json(paths.STUDENTS)),
+            | store.by_metric("test", made["test"])
+            | store.by_metric("test_over_alone", made["over_alone_by_seed"])
+            | store.by_metric("val", ways["val"])
+            | store.by_metric("val_students", files.read_json(paths.STUDENTS)),
             data={split: digests[f"{split}_images.npy"] for split in ("train", "val", "test")},
             artifacts=[*REPORTS, *REST, *_sweep(settings.tracking, Path(folder))],
             description=paths.BENCHMARK_MARKDOWN.read_text(encoding="utf-8"),
@@ -69,7 +59,7 @@ def _register(settings: Params, run_id: str, folder: Path) -> str:
     name = settings.deploy.name
     info, val = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "val")
     lineage = {**files.read_json(paths.CHOSEN), "data": info.sha256["val_images.npy"], "run": run_id}
-    client = tracking.promptly(tracking.connect)
+    client = store.promptly(store.connect)
 
     def enter() -> tuple[str, str | None, Path | None]:
         """The new version, the champion, and the champion's file if the same data lets them be compared."""
@@ -82,14 +72,14 @@ def _register(settings: Params, run_id: str, folder: Path) -> str:
         known = client.get_model_version(name, champion).tags.get("data") == lineage["data"]
         return number, champion, registry.download(client, name, champion, folder) if known else None
 
-    number, champion, rival = tracking.promptly(enter)
+    number, champion, rival = store.promptly(enter)
     if champion == number:
         return f"{name} {number} is already the champion"
     if champion is None:
         return f"{name} {number} is the first champion"
     if rival is None:
         return (f"{name} {number} is challenger; champion {champion} knows other validation images, so they can't be "
-                f"compared; `python -m pipeline.registry rollback {number}` makes it champion")  # fmt: skip
+                f"compared; `python -m pipeline.tracking.registry rollback {number}` makes it champion")  # fmt: skip
     files_of = {"challenger": paths.DEPLOYED, "champion": rival}
     hits = {who: metrics.correct(latency.onnx_logits(path, val.images), val.labels) for who, path in files_of.items()}
     difference = hits["challenger"] * 1.0 - hits["champion"]
@@ -100,15 +90,15 @@ def _register(settings: Params, run_id: str, folder: Path) -> str:
     took = latency.measure({who: OnnxFiles((path,)) for who, path in files_of.items()}, val.images, wanted)
     gain = {"value": difference.mean(), "low": low, "high": high}
     p50 = {who: row["p50_ms"] for who, row in took.items()}
-    takes, why = decision.promotes(gain, p50["challenger"], p50["champion"], settings.deploy.tolerance)
+    takes, why = choice.promotes(gain, p50["challenger"], p50["champion"], settings.deploy.tolerance)
     if takes:
-        tracking.promptly(registry.crown, client, name, number)
+        store.promptly(registry.crown, client, name, number)
     return f"{name} {number} {'is the new champion' if takes else 'stays challenger'} against {champion}: {why}"
 
 
 def _sweep(settings: Tracking, folder: Path) -> list[Path]:
     """A picture of this version's students among those of other alphas and temperatures, if there are any."""
-    present = tracking.read(paths.record("score_students")).params
+    present = store.read(paths.record("score_students")).params
     points = sweeps.comparable(summary.past(settings, "score_students"), present)
     if len(points[["alpha", "temperature"]].drop_duplicates()) < 2:
         return []

@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from pipeline import comparison, data, diagram, errors, files, graph, mistakes, page, params, paths, report, tracking
-from pipeline.data import Info, Split
+from pipeline import params
 from pipeline.params import Params
+from pipeline.project import data, errors, files, paths
+from pipeline.project.data import Info, Split
+from pipeline.reporting import comparison, diagram, graph, mistakes, page, report
+from pipeline.tracking import store
 from stages.beginning import begin
 
 CLASSES = 30  # rows of the table by class
@@ -30,7 +33,7 @@ def main() -> None:
     seeds = f" A mean over {ships['seeds']} seeds, of which the best on val ships." if ships["seeds"] > 1 else ""
     # DVC refuses dvc.yaml as a dep. A stage that is new has its record in pipeline/paths.py, which is one.
     stages = params.read(paths.DVC_YAML, YAML(typ="safe", pure=True))["stages"]
-    flat = tracking.flatten(settings.model_dump())
+    flat = store.flatten(settings.model_dump())
     sections = [
         page.section("What ships", page.facts(report.headline(ships)),
                      page.paragraph(f"On {len(test):,} test images, in brackets 95 % intervals.{seeds}")),
@@ -45,7 +48,7 @@ def main() -> None:
         page.section("Params", page.table(pd.DataFrame({"key": flat.keys(), "value": flat.values()}))),
     ]  # fmt: skip
     files.write_text(paths.REPORT_HTML, page.document("Distillation report", sections))
-    tracking.log(record, paths.record("report"), settings.tracking, artifacts=[paths.REPORT_HTML])
+    store.log(record, paths.record("report"), settings.tracking, artifacts=[paths.REPORT_HTML])
 
 
 def _mistakes(settings: Params, made: dict, info: Info, test: Split) -> list[str]:

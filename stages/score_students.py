@@ -1,6 +1,8 @@
 """What students are worth on val, each arm over its seeds: what a sweep is judged by, before anything is exported."""
 
-from pipeline import comparison, errors, files, paths, report, tracking
+from pipeline.project import errors, files, paths
+from pipeline.reporting import comparison, report
+from pipeline.tracking import store
 from stages.beginning import begin
 
 
@@ -11,14 +13,14 @@ def main() -> None:
     scores = comparison.by_arm(arms, trained)
     files.write_json(paths.STUDENTS, scores)
     print(report.arms(scores))
-    tracking.log(
+    store.log(
         record,
         paths.record("score_students"),
         settings.tracking,
         params={"seed": settings.seed, "data": settings.data, "views": settings.views, "teachers": settings.teachers,
                 "student": settings.student, "student_seeds": settings.student_seeds, "baseline": settings.baseline,
                 "distill": settings.distill},
-        metrics=tracking.by_metric("val", scores),
+        metrics=store.by_metric("val", scores),
         artifacts=[paths.STUDENTS],
     )  # fmt: skip
 

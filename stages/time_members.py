@@ -1,7 +1,10 @@
 """Time every subset of the teachers, one image at a time, so that members can be chosen by what they cost."""
 
-from pipeline import data, ensemble, errors, files, latency, paths, subsets, tracking
-from pipeline.latency import OnnxFiles, Timing
+from pipeline.deployment import latency
+from pipeline.deployment.latency import OnnxFiles, Timing
+from pipeline.ensembles import ensemble, subsets
+from pipeline.project import data, errors, files, paths
+from pipeline.tracking import store
 from stages.beginning import begin
 
 CALLS, WARMUP = 50, 5
@@ -21,7 +24,7 @@ def main() -> None:
     measured = latency.measure(systems, image, Timing(settings.benchmark.threads, {1: CALLS}, WARMUP), apart=False)
     milliseconds = {name: times["p50_ms"] for name, times in measured.items()}
     files.write_json(paths.MEMBER_LATENCY, milliseconds)
-    tracking.log(
+    store.log(
         record,
         paths.record("time_members"),
         settings.tracking,

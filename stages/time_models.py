@@ -3,10 +3,12 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline import data, errors, files, fusion, latency, lineup, machine, paths, tracking
-from pipeline.latency import OnnxFiles, Timing
-from pipeline.lineup import Entry
+from pipeline.deployment import fusion, latency, lineup
+from pipeline.deployment.latency import OnnxFiles, Timing
+from pipeline.deployment.lineup import Entry
 from pipeline.params import Params
+from pipeline.project import data, errors, files, machine, paths
+from pipeline.tracking import store
 from stages.beginning import begin
 
 
@@ -22,12 +24,12 @@ def main() -> None:
         for name, row in found.items():
             row["size_bytes"] = onnx[name].stat().st_size
     files.write_json(paths.LATENCY, {"machine": machine.describe(), "methods": found})
-    tracking.log(
+    store.log(
         record,
         paths.record("time_models"),
         settings.tracking,
         params={"benchmark": settings.benchmark, "machine": machine.describe()},
-        metrics=tracking.by_metric("run", found),
+        metrics=store.by_metric("run", found),
         artifacts=[paths.LATENCY],
     )
 

@@ -1,8 +1,10 @@
 """What each teacher and the student cost in eager torch, on `compute.accelerator`, beside ONNX Runtime."""
 
-from pipeline import data, errors, files, latency, paths, tracking
-from pipeline.eager import Eager
-from pipeline.latency import Timing
+from pipeline.deployment import latency
+from pipeline.deployment.eager import Eager
+from pipeline.deployment.latency import Timing
+from pipeline.project import data, errors, files, paths
+from pipeline.tracking import store
 from stages.beginning import begin
 
 
@@ -15,12 +17,12 @@ def main() -> None:
     images = data.open_split(paths.PREPARED, "val").images[: max(wanted.calls)]
     found = latency.measure(systems, images, Timing(wanted.threads, wanted.calls, wanted.warmup, rounds=1))
     files.write_json(paths.TORCH_LATENCY, found)
-    tracking.log(
+    store.log(
         record,
         paths.record("time_torch"),
         settings.tracking,
         params={"benchmark": wanted, "compute": settings.compute},
-        metrics=tracking.by_metric("run", found),
+        metrics=store.by_metric("run", found),
         artifacts=[paths.TORCH_LATENCY],
     )
 

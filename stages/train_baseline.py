@@ -1,7 +1,8 @@
 """The control arm, a student without a teacher: `python -m stages.train_baseline SEED`."""
 
-from pipeline import backbones, data, errors, paths, ranks
-from pipeline.students import train_student
+from pipeline.distillation.students import train_student
+from pipeline.project import data, errors, paths
+from pipeline.training import backbones, ranks
 from stages import trained
 from stages.beginning import begin
 

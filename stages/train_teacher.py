@@ -5,9 +5,11 @@ NAME-fold0of3 is the teacher NAME without a third of the training images, which 
 
 import torch
 
-from pipeline import backbones, data, errors, folds, models, objectives, paths, ranks, training
-from pipeline.randomness import derive
-from pipeline.views import Looks
+from pipeline.distillation import objectives
+from pipeline.project import data, errors, paths
+from pipeline.project.randomness import derive
+from pipeline.training import backbones, folds, loop, models, ranks
+from pipeline.training.views import Looks
 from stages import trained
 from stages.beginning import begin
 
@@ -32,7 +34,7 @@ def main(name: str) -> None:
               "backbone_sha256": backbones.sha256(teacher.backbone)}  # fmt: skip
     checkpoint = trained.checkpoint(name, logged, info.sha256, device)
     weights = objectives.class_weights(settings.class_weights, train.labels, len(info.classes))
-    result = training.fit(
+    result = loop.fit(
         model,
         train,
         val,

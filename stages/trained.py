@@ -4,12 +4,14 @@ from typing import Any
 
 import torch
 
-from pipeline import files, models, paths, tracking
-from pipeline.checkpoint import Checkpoint
-from pipeline.models import Classifier
 from pipeline.params import Tracking
-from pipeline.tracking import Record
-from pipeline.training import Trained
+from pipeline.project import files, paths
+from pipeline.tracking import store
+from pipeline.tracking.store import Record
+from pipeline.training import models
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.loop import Trained
+from pipeline.training.models import Classifier
 
 
 def checkpoint(name: str, params: dict[str, Any], data: dict[str, str], device: torch.device) -> Checkpoint:
@@ -18,7 +20,7 @@ def checkpoint(name: str, params: dict[str, Any], data: dict[str, str], device: 
     Args:
         params: all that it depends on, as they are logged. data: the digests of what it reads.
     """
-    return Checkpoint(paths.checkpoint(paths.weights(name)), name, tracking.flatten(params), data, device)
+    return Checkpoint(paths.checkpoint(paths.weights(name)), name, store.flatten(params), data, device)
 
 
 def save(
@@ -34,7 +36,7 @@ def save(
     files.write_rows(paths.curve(name), trained.curve)
     scores = {**{f"val_{key}": value for key, value in trained.scores.items()}, "parameters": models.parameters(model)}
     files.write_json(paths.model_metrics(name), scores)
-    tracking.log(
+    store.log(
         record,
         paths.record(record.stage, record.item),
         settings,

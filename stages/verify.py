@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline import errors, params, paths
-from pipeline.errors import PipelineError
+from pipeline import params
+from pipeline.project import errors, paths
+from pipeline.project.errors import PipelineError
 
 SCRATCH = Path(".verify")
 UNTIMED = ("score_students", "export_ensemble", "export")  # with all that they need

@@ -14,9 +14,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
-from pipeline import errors, files, params, paths
-from pipeline.errors import PipelineError
+from pipeline import params
 from pipeline.params import Params
+from pipeline.project import errors, files, paths
+from pipeline.project.errors import PipelineError
 
 CODE = ("pipeline", "stages")
 NULL = "tag:yaml.org,2002:null"

@@ -11,11 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import caching, errors, metrics, models, objectives, ranks, sources, training
-from pipeline.checkpoint import Checkpoint
-from pipeline.data import Info, Split
+from pipeline.distillation import objectives
+from pipeline.images import sources
+from pipeline.logits import caching
 from pipeline.params import Architecture, Compute, Training
-from pipeline.views import Looks
+from pipeline.project import errors
+from pipeline.project.data import Info, Split
+from pipeline.scoring import metrics
+from pipeline.training import loop, models, ranks
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.views import Looks
 from tests import toys
 
 PLAIN = Architecture(model="test_nfnet")  # without BatchNorm
@@ -42,12 +47,12 @@ def main(devices: str, folder: str, model: str = "plain", step: str = "-1") -> N
         return objectives.label_loss(logits, labels, 0.0)
 
     checkpoint = Checkpoint(root / ".toy.checkpoint", "toy", devices, {}, device)
-    training.fit(net, train, val, settings, LOOKS, loss, device=device, seed=0, name="toy", ranks=together,
+    loop.fit(net, train, val, settings, LOOKS, loss, device=device, seed=0, name="toy", ranks=together,
                  checkpoint=checkpoint)  # fmt: skip
     torch.manual_seed(1)
     fresh, caching.CHUNK = models.build(ARCHITECTURES[model], info), 100
     caching.cache(root / "cached.npy", [fresh], train, LOOKS, top_k=None, device=device, name="toy", ranks=together)
-    logits = training.predict(fresh, val.images, device, exact=True, ranks=together)
+    logits = loop.predict(fresh, val.images, device, exact=True, ranks=together)
     if together.first:
         models.save(net, root / "weights.safetensors")
         np.savez(root / "evaluated.npz", logits=logits, **metrics.scores(logits, val.labels))

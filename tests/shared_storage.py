@@ -17,8 +17,8 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from pipeline import errors
-from pipeline.errors import PipelineError
+from pipeline.project import errors
+from pipeline.project.errors import PipelineError
 from tests.conftest import commit, of_digits, run
 from tests.servers import free_port, serving
 

@@ -22,22 +22,14 @@ import timm
 import torch
 from PIL import Image
 
-from pipeline import (
-    compute,
-    data,
-    decoding,
-    errors,
-    fashion_mnist,
-    files,
-    latency,
-    logits,
-    models,
-    params,
-    sources,
-    splits,
-)
+from pipeline import params
+from pipeline.deployment import latency
+from pipeline.images import decoding, fashion_mnist, sources, splits
+from pipeline.logits import manifest
 from pipeline.params import Architecture, Compute, Logits
-from pipeline.views import Looks
+from pipeline.project import data, errors, files
+from pipeline.training import devices, models
+from pipeline.training.views import Looks
 from tests import toys
 from tests.conftest import CHECKOUT, run
 
@@ -294,7 +286,7 @@ def test_an_odd_but_sound_image_is_read(tmp_path, name, mode, options):
 
 
 LOOKS = Looks(toys.VIEWS, 0, 2)
-ORIGIN = logits.Origin.of([], toys.INFO, LOOKS, Logits(top_k=None))
+ORIGIN = manifest.Origin.of([], toys.INFO, LOOKS, Logits(top_k=None))
 
 
 def weights(path: Path) -> None:
@@ -328,9 +320,9 @@ def array(content: np.ndarray, **options: bool) -> Callable[[Path], None]:
 def cache(change: Callable[[dict], object]) -> Callable[[Path], None]:
     def make(path: Path) -> None:
         files.write_array(path.parent / "train.npy", np.zeros((2, 3, 2), np.float16))
-        logits.seal(path.parent, ORIGIN)
-        manifest = files.read_json(path)
-        files.write_json(path, change(manifest) or manifest)
+        manifest.seal(path.parent, ORIGIN)
+        content = files.read_json(path)
+        files.write_json(path, change(content) or content)
 
     return make
 
@@ -364,7 +356,7 @@ FILES = [
 READERS = {
     WEIGHTS: models.load,
     ARRAY: files.open_array,
-    CACHE: lambda path: logits.open_cache(path.parent, "train", ORIGIN),
+    CACHE: lambda path: manifest.open_cache(path.parent, "train", ORIGIN),
     "dataset.json": lambda path: data.open_info(path.parent),
     ONNX: lambda path: latency.session(path, 1),
 }
@@ -497,7 +489,7 @@ def test_a_gzip_bomb_is_unpacked_no_further_than_fashion_mnist_is_large(tmp_path
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_a_device_that_is_not_there_is_refused(device):
     asked = Compute(accelerator=device, devices=1, num_nodes=1, threads=1, compile=False)
-    said = sentence(lambda: compute.device(asked))
+    said = sentence(lambda: devices.device(asked))
     assert f"`compute.accelerator` is {device}, which this machine can't use" in said
 
 

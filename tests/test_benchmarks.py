@@ -7,8 +7,9 @@ import torch
 
 from benchmarks import __main__, advice, decoding, finetune, page, peak_memory, timing
 from benchmarks.page import Figure
-from pipeline import data, params
-from pipeline.errors import PipelineError
+from pipeline import params
+from pipeline.project import data
+from pipeline.project.errors import PipelineError
 from tests import toys
 from tests.conftest import CHECKOUT
 

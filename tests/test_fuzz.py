@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import decoding, params, sources
-from pipeline.errors import PipelineError
+from pipeline import params
+from pipeline.images import decoding, sources
+from pipeline.project.errors import PipelineError
 from stages import wiring
 from tests import toys
 from tests.conftest import CHECKOUT, copy_checkout, run

@@ -6,7 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import params
-from pipeline.errors import PipelineError
+from pipeline.project.errors import PipelineError
 
 FILE = Path(__file__).parents[1] / "params.yaml"
 MISSING = object()

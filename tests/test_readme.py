@@ -1,6 +1,6 @@
 import pandas as pd
 
-from pipeline import report
+from pipeline.reporting import report
 from tests.conftest import CHECKOUT
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import models
-from pipeline.data import Info, Split
-from pipeline.models import Classifier
 from pipeline.params import Architecture, Data, Student, Training, Views
+from pipeline.project.data import Info, Split
+from pipeline.training import models
+from pipeline.training.models import Classifier
 
 torch.set_num_threads(1)  # more of them only wait for one another on tensors this small
 

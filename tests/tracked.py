@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from pipeline import errors, params, tracking
+from pipeline import params
 from pipeline.params import Distill, Tracking
-from pipeline.tracking import Record
+from pipeline.project import errors
+from pipeline.tracking import store
+from pipeline.tracking.store import Record
 
 DEAD = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
@@ -14,7 +16,7 @@ def log(project: Path, name="distill", strict=False, experiment="e") -> Record:
     if not artifact.exists():
         artifact.write_text("epoch,loss\n1,0.5\n")
     record = Record(name, "single-0")
-    tracking.log(
+    store.log(
         record,
         project / f"runs/{name}.json",
         Tracking(experiment=experiment, strict=strict),
@@ -27,7 +29,7 @@ def log(project: Path, name="distill", strict=False, experiment="e") -> Record:
 
 
 def runs(experiment="e-stages"):
-    client = tracking.connect()
+    client = store.connect()
     return client, client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
 
 

@@ -1,0 +1,1 @@
+"""ONNX, INT8, latency, the model that ships, and what it says of an image."""

@@ -1,0 +1,1 @@
+"""What a student minimises, and how it is taught."""

@@ -1,0 +1,178 @@
+"""What a student minimises. Every objective takes logits and returns a scalar, the mean over the batch."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.params import OBJECTIVE_WEIGHTS
+from pipeline.project.data import UNLABELLED
+from pipeline.project.errors import PipelineError
+
+
+def class_weights(kind: Literal["none", "balanced"], labels: np.ndarray, classes: int) -> Tensor | None:
+    """(classes,) float32: each class's weight in `label_loss`, by how rare it is; its mean over the samples is 1.
+
+    Args:
+        kind: as `data.class_weights` in params.yaml. labels: (samples,) int64, of all training images, or UNLABELLED.
+    """
+    if kind == "none":
+        return None
+    counts = np.bincount(labels[labels != UNLABELLED], minlength=classes)
+    return torch.from_numpy((counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32))
+
+
+def label_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0, class_weights: Tensor | None = None) -> Tensor:
+    """Cross entropy against labels, smoothed as in Szegedy et al. 2016; an image without a label adds nothing.
+
+    Args:
+        logits: (batch, classes) float. labels: (batch,) int64, or (batch, classes) float shares of mixed images.
+        class_weights: (classes,) float, what each class's term is multiplied by; None: nothing.
+    """
+    if class_weights is not None:
+        class_weights = class_weights.to(logits.device, logits.dtype)
+    if labels.ndim == 2:
+        labels = (1 - smoothing) * labels + smoothing * labels.mean(dim=1, keepdim=True)
+        return F.cross_entropy(logits, labels, weight=class_weights)
+    total = F.cross_entropy(
+        logits, labels, class_weights, ignore_index=UNLABELLED, reduction="sum", label_smoothing=smoothing
+    )
+    return total / len(labels)
+
+
+def distillation_loss(
+    logits: Tensor,
+    labels: Tensor,
+    teacher_logits: Tensor | None,
+    alpha: float,
+    temperature: float,
+    smoothing: float = 0.0,
+    objective: str = "kd",
+    weights: dict[str, float] | None = None,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """alpha · soft term + (1 - alpha) · label_loss; alpha = 0 is the label loss itself.
+
+    Args:
+        teacher_logits: (batch, classes); log-probabilities serve as logits.
+        objective, weights: as `distill` in params.yaml names them. smoothing, class_weights: of label_loss.
+    """
+    if alpha == 0:
+        return label_loss(logits, labels, smoothing, class_weights)
+    soft = soft_term(objective, logits, labels, teacher_logits, temperature, weights or {})
+    return soft if alpha == 1 else alpha * soft + (1 - alpha) * label_loss(logits, labels, smoothing, class_weights)
+
+
+def soft_term(
+    objective: str,
+    logits: Tensor,
+    labels: Tensor,
+    teacher_logits: Tensor,
+    temperature: float,
+    weights: dict[str, float],
+) -> Tensor:
+    """The term that a teacher adds, by its name and with its weights as params.yaml has them."""
+    weights = OBJECTIVE_WEIGHTS.get(objective, {}) | weights
+    match objective:
+        case "kd":
+            return kd(logits, teacher_logits, temperature)
+        case "standardised_kd":
+            return standardised_kd(logits, teacher_logits, temperature)
+        case "dkd":
+            return dkd(logits, labels, teacher_logits, temperature, **weights)
+        case "dist":
+            return dist(logits, teacher_logits, **weights)
+        case "mse":
+            return mse(logits, teacher_logits)
+        case "soft_ce":
+            return soft_ce(logits, teacher_logits)
+    raise PipelineError(f"`{objective}` is no objective of distillation.")
+
+
+def kd(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """T² · KL(teacher_T ‖ student_T): Hinton et al. 2015, "Distilling the knowledge in a neural network".
+
+    T² keeps the gradient's scale nearly free of T.
+    """
+    student = F.log_softmax(logits / temperature, dim=1)
+    teacher = F.log_softmax(teacher_logits / temperature, dim=1)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def standardised_kd(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """kd on logits that have mean 0 and standard deviation 1 in each sample, the student's as the teacher's.
+
+    Sun et al. 2024, "Logit standardization in knowledge distillation": the student need not match the teacher's scale.
+    """
+    return kd(_standardised(logits), _standardised(teacher_logits), temperature)
+
+
+def dkd(
+    logits: Tensor, labels: Tensor, teacher_logits: Tensor, temperature: float, target: float, others: float
+) -> Tensor:
+    """T² · (target · TCKD + others · NCKD): Zhao et al. 2022, "Decoupled knowledge distillation", eq. 7.
+
+    TCKD compares how probable the label is, NCKD how the other classes share the rest. kd is the two with
+    target = 1 and others = the teacher's probability that it is not the label, sample by sample.
+
+    An image without a label has the teacher's first choice in its place.
+    """
+    if labels.ndim == 2:
+        labels = labels.argmax(dim=1).where(labels.sum(dim=1) > 0, UNLABELLED)
+    labels = labels.where(labels != UNLABELLED, teacher_logits.argmax(dim=1))
+    ours, theirs = (F.log_softmax(each / temperature, dim=1) for each in (logits, teacher_logits))
+    label = F.one_hot(labels, logits.shape[1]).bool()
+
+    def binary(log_probs: Tensor) -> Tensor:
+        rest = torch.logsumexp(log_probs.masked_fill(label, -torch.inf), dim=1)
+        return torch.stack([log_probs[label], rest], dim=1)
+
+    def shared(log_probs: Tensor) -> Tensor:
+        return F.log_softmax(log_probs[~label].view(len(labels), -1), dim=1)
+
+    def divergence(ours: Tensor, theirs: Tensor) -> Tensor:
+        return F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+
+    tckd = divergence(binary(ours), binary(theirs))
+    nckd = divergence(shared(ours), shared(theirs))
+    return temperature**2 * (target * tckd + others * nckd)
+
+
+def dist(logits: Tensor, teacher_logits: Tensor, inter: float, intra: float) -> Tensor:
+    """inter · d(rows) + intra · d(columns), with d one minus the mean Pearson correlation.
+
+    Huang et al. 2022, "Knowledge distillation from a stronger teacher", eqs. 9 to 11: the student learns how classes
+    relate within a sample, and samples within a class. The paper correlates softened probabilities; here it is logits,
+    centred in each sample, so that neither their scale nor their shift costs anything, and no temperature is needed.
+    """
+    ours, theirs = (each - each.mean(dim=1, keepdim=True) for each in (logits, teacher_logits))
+    rows, columns = 1 - _correlation(ours, theirs).mean(), 1 - _correlation(ours.T, theirs.T).mean()
+    return inter * rows + intra * columns
+
+
+def mse(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Half the squared distance of the logits: Ba and Caruana 2014, "Do deep nets really need to be deep?", eq. 1.
+
+    Softmax does not see a shift, so both are centred first; an ensemble's log-probabilities so serve as logits.
+    """
+    difference = logits - teacher_logits
+    difference = difference - difference.mean(dim=1, keepdim=True)
+    return (difference**2).sum(dim=1).mean() / 2
+
+
+def soft_ce(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Cross entropy against the teacher's probabilities at T = 1: Beyer et al. 2022, "A good teacher is patient"."""
+    return F.cross_entropy(logits, teacher_logits.softmax(dim=1))
+
+
+def _standardised(logits: Tensor) -> Tensor:
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    return centred / (logits.std(dim=1, keepdim=True) + 1e-7)
+
+
+def _correlation(first: Tensor, second: Tensor) -> Tensor:
+    """(rows,) Pearson correlations of the rows of two matrices."""
+    first, second = (each - each.mean(dim=1, keepdim=True) for each in (first, second))
+    return F.cosine_similarity(first, second, dim=1)

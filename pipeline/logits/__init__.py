@@ -1,0 +1,1 @@
+"""The cache of the teachers' answers, and the targets made of it."""

@@ -1,0 +1,60 @@
+"""What students are taught: an ensemble's log-probabilities of every look that its members' caches hold."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.logits import topk
+from pipeline.project import files
+from pipeline.project.errors import PipelineError
+
+CHUNK = 10_000  # samples combined at once
+
+
+def write(
+    path: Path,
+    teacher: Callable[[np.ndarray], np.ndarray],
+    cached: list[np.ndarray],
+    classes: int,
+    top_k: int | None,
+) -> None:
+    """Combine the members' cached looks, (looks, samples, ...) each, into one array of the same kind.
+
+    Args:
+        teacher: (members, samples, classes) logits to (samples, classes), as Ensemble.log_probs.
+    """
+    looks, samples = cached[0].shape[:2]
+
+    def rows() -> Iterator[np.ndarray]:
+        for look in range(looks):
+            for start in range(0, samples, CHUNK):
+                members = [topk.decode(member[look, start : start + CHUNK], classes) for member in cached]
+                yield topk.encode(teacher(np.stack(members)), top_k)
+
+    dtype, shape = topk.row_type(classes, top_k)
+    files.write_chunks(path, (looks, samples, *shape), dtype, rows())
+
+
+def reader(
+    rows: np.ndarray, shape: tuple[int, int, int], temperature: float
+) -> Callable[[int, np.ndarray], np.ndarray]:
+    """A function of (view, ids) that gives the (batch, classes) float32 logits that a student is taught.
+
+    Args:
+        rows: what `write` wrote. shape: the (looks, samples, classes) that views and data need.
+        temperature: of the distillation; see pipeline.logits.topk.decode.
+    Raises:
+        PipelineError: the rows are for other looks, samples or classes.
+    """
+    classes = shape[2]
+    found = rows.shape if rows.dtype.names is None else (*rows.shape, classes)
+    if found != shape:
+        raise PipelineError(f"The targets have shape {found}, but `views` and the data need {shape}; run `dvc repro`.")
+
+    def read(view: int, ids: np.ndarray) -> np.ndarray:
+        logits = topk.decode(rows[view][ids], classes, temperature)
+        files.forget(rows)
+        return logits
+
+    return read

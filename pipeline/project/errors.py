@@ -1,0 +1,50 @@
+"""The one error that a user can cause, and how a command ends on it."""
+
+import gc
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from pipeline.project import deadline
+
+
+class PipelineError(Exception):
+    """Something outside the code is wrong. The message is a sentence: what, where, and what would be right."""
+
+
+def missing(path: Path) -> PipelineError:
+    """What to say of a file that a stage should have made."""
+    return PipelineError(
+        f"{path} is missing; `dvc repro` makes it, after `make wire` where a teacher, a source or a seed was added."
+    )
+
+
+def reason(error: Exception) -> str:
+    """Why something was not to be had from outside, in few words."""
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = (error.stderr or "").strip().splitlines()
+        return lines[-1] if lines else f"exit status {error.returncode}"
+    return str(getattr(error, "reason", error)).split("; ")[0]
+
+
+def run(command: Callable[..., None]) -> None:
+    """Call `command` with the command line's words; a PipelineError becomes a sentence on stderr and exit status 1."""
+    try:
+        command(*sys.argv[1:])
+        gc.freeze()  # the collection at exit would walk every imported library for over a second and free nothing
+        deadline.leave(0)
+    except PipelineError as error:
+        _fail(str(error))
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _fail(f"The operating system refused: {error.strerror or error}{where}.")
+    except KeyboardInterrupt:
+        _fail("Interrupted; what was half done goes on from its last checkpoint next time.")
+
+
+def _fail(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    deadline.leave(1)
+    sys.exit(1)

@@ -1,0 +1,1 @@
+"""The table, the figures, the report, and the review of a change."""

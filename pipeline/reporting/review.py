@@ -1,0 +1,185 @@
+"""What a change did, as CI reports it: params, stages and headline metrics against those of another commit."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.project import paths
+from pipeline.project.errors import PipelineError
+from pipeline.reporting.comparison import CONTROL
+from pipeline.scoring import statistics
+from pipeline.tracking import store, versions
+from pipeline.tracking.summary import Version
+
+STUDENT = "student_accuracy"
+JUDGED = {  # the accuracies of metrics/summary.json that must not fall
+    STUDENT: "the taught student",
+    "ensemble_accuracy": "the ensemble that teaches",
+    "single_accuracy": "the best single teacher",
+}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one version answered on test.
+
+    table: of pipeline.reporting.comparison.predictions. rows: the method behind each accuracy of metrics/summary.json.
+    """
+
+    table: pd.DataFrame
+    rows: dict[str, str]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, benchmark: dict[str, Any]) -> "Answers":
+        """benchmark: metrics/benchmark.json of the same version."""
+        rows = {
+            STUDENT: list(benchmark["shipped"])[-1],
+            "alone_accuracy": CONTROL,
+            "single_accuracy": benchmark["best_single"],
+            "ensemble_accuracy": benchmark["chosen_ensemble"],
+        }
+        return cls(table, rows)
+
+    def hits(self, row: str) -> np.ndarray:
+        """(samples,) hits of the row's method, the mean over its seeds."""
+        pattern = re.compile(rf"{re.escape(self.rows[row])}(-\d+)?")
+        of_seed = [column for column in self.table if pattern.fullmatch(column)]
+        if not of_seed:
+            raise PipelineError(f"{paths.PREDICTIONS} has no answers of {self.rows[row]}.")
+        return (self.table[of_seed].to_numpy() == self.table[["label"]].to_numpy()).mean(axis=1)
+
+
+@dataclass(frozen=True)
+class Review:
+    """A version against another.
+
+    base: the other one's name. params: of `changed_params`. stages: those that ran. before, after: of `numbers`.
+    intervals: of `intervals`, or none and `unpaired` says why. limit: how far an accuracy may fall, as a fraction.
+    """
+
+    base: str
+    params: dict[str, tuple[str, str]]
+    stages: list[str]
+    before: dict[str, float]
+    after: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    unpaired: str
+    limit: float
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.params or self.stages or self.before != self.after)
+
+
+def changed_params(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """What differs between two params.yaml, under dotted names, as pipeline.tracking.versions tells it."""
+    return versions.changes(store.flatten(before), store.flatten(after))
+
+
+def numbers(summary: dict[str, Any]) -> dict[str, float]:
+    """The numbers at the top level of metrics/summary.json."""
+    return {name: value for name, value in summary.items() if type(value) in (int, float)}
+
+
+def intervals(before: Answers, after: Answers, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of each accuracy's change, by a bootstrap over test images, paired image by image.
+
+    Raises:
+        PipelineError: the two have not answered the same test images.
+    """
+    if not np.array_equal(before.table["label"], after.table["label"]):
+        raise PipelineError("The test images have other labels than at the base, so no change has a paired interval.")
+    changes = np.stack([after.hits(row) - before.hits(row) for row in after.rows])
+    means = statistics.bootstrap_means(changes, resamples, seed)
+    return dict(zip(after.rows, map(statistics.interval, means.T), strict=True))
+
+
+def fallen(review: Review) -> list[str]:
+    """A sentence for each accuracy that fell by more than the limit; one that the base does not have can't fall."""
+    sentences = []
+    for row, who in JUDGED.items():
+        before, after = review.before.get(row), review.after[row]
+        if before is not None and round(before - after, 9) > review.limit:  # not by the last bit of a difference
+            sentences.append(
+                f"The test accuracy of {who} ({row}) fell from {100 * before:.2f} % to {100 * after:.2f} %, by "
+                f"{100 * (before - after):.2f} points; `ci.max_regression` allows {100 * review.limit:.2f}."
+            )
+    return sentences
+
+
+def headline(review: Review) -> str:
+    """In a sentence: is the taught student better, worse, or no different beyond chance?"""
+    if STUDENT not in review.before:
+        return f"{paths.SUMMARY} at {review.base} has no {STUDENT}, so there is nothing to compare with."
+    if not review.changed:
+        return f"Nothing changed since {review.base}: no param, no metric, and no stage ran."
+    before, after = review.before[STUDENT], review.after[STUDENT]
+    went = f"test accuracy from {100 * before:.2f} % to {100 * after:.2f} %, {100 * (after - before):+.2f} points"
+    if STUDENT not in review.intervals:
+        return f"The taught student against {review.base}: {went}."
+    low, high = review.intervals[STUDENT]
+    verdict = "is better than" if low > 0 else "is worse than" if high < 0 else "shows no difference beyond chance to"
+    return f"The taught student {verdict} that of {review.base}: {went} [{100 * low:+.2f}, {100 * high:+.2f}]."
+
+
+def in_mlflow(run: Version | None) -> str:
+    if run is None:
+        return "MLflow has no summary run."
+    name = f"[{run.name}]({run.address})" if run.address else run.name
+    return f"The newest summary run in MLflow: {name}, `{run.id}`."
+
+
+def markdown(review: Review, picture: str, run: str) -> str:
+    """The whole report.
+
+    Args:
+        picture: of accuracy against latency, relative to where the report lies. run: of `in_mlflow`.
+    """
+    params = pd.DataFrame(
+        [(name, *values) for name, values in review.params.items()], columns=["param", "before", "after"]
+    )
+    ran = ", ".join(f"`{stage}`" for stage in review.stages)
+    parts = [
+        f"**{headline(review)}**",
+        *([review.unpaired] if review.unpaired else []),
+        "### Regressions",
+        "\n".join(f"- {sentence}" for sentence in fallen(review))
+        or f"No accuracy fell by more than {100 * review.limit:.2f} points (`ci.max_regression`).",
+        "### Params",
+        _table(params) if review.params else f"None differs from {review.base}.",
+        "### Stages that ran",
+        f"{ran}." if ran else "None; whatever is new was restored from DVC's cache.",
+        "### Metrics",
+        _table(_metrics(review)),
+        "Accuracies are fractions of the test images. Brackets: 95 % bootstrap intervals of the change over test "
+        "images, paired image by image; an interval that includes 0 is no change beyond chance.",
+        f"![Test accuracy against the latency of one image]({picture})",
+        run,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _metrics(review: Review) -> pd.DataFrame:
+    rows = []
+    for name in dict.fromkeys([*review.after, *review.before]):
+        before, after = review.before.get(name), review.after.get(name)
+        both = before is not None and after is not None
+        interval = review.intervals.get(name) if both else None
+        rows.append(
+            {
+                "metric": name,
+                "before": "" if before is None else f"{before:.5g}",
+                "after": "" if after is None else f"{after:.5g}",
+                "change": f"{after - before:+.3g}" if both else "",
+                "change, 95 %": f"[{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _table(frame: pd.DataFrame) -> str:
+    cells = frame.map(lambda cell: cell.replace("|", r"\|").replace("\n", " "))
+    return cells.to_markdown(index=False, disable_numparse=True)

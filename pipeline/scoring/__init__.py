@@ -1,0 +1,1 @@
+"""Numbers about predictions, and how sure they are."""

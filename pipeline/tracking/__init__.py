@@ -1,0 +1,1 @@
+"""MLflow: the run of each stage, the summary run, the registry."""

@@ -1,0 +1,1 @@
+"""Views, models, and the one loop that trains them."""

@@ -1,0 +1,141 @@
+"""A timm model with its own input size and normalisation, in one self-describing safetensors file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from pipeline.params import Architecture
+from pipeline.project import errors, files
+from pipeline.project.data import Info
+from pipeline.project.errors import PipelineError
+from pipeline.training import backbones
+from pipeline.training.backbones import Backbone
+
+
+class Classifier(nn.Module):
+    """A network that takes the prepared pixels as they are: a caller can't get size and normalisation wrong.
+
+    pretrained: timm's description of the weights that it started from, whose input size, mean and standard deviation it
+    keeps; None: it has those of the data.
+    """
+
+    def __init__(
+        self, net: nn.Module, architecture: Architecture, info: Info, pretrained: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.architecture = architecture
+        self.info = info
+        self.pretrained = pretrained
+        self.size, mean, std = None, info.mean, info.std
+        if pretrained:
+            from timm.data import resolve_input_data_config
+
+            given = {key: pretrained[key] for key in ("mean", "std")}
+            if len(info.mean) == 1:
+                given = {key: [sum(value) / len(value)] for key, value in given.items()}
+            wanted = resolve_input_data_config(net, given)
+            self.size, mean, std = wanted["input_size"][1:], wanted["mean"], wanted["std"]
+            self.interpolation = "bilinear" if wanted["interpolation"] == "bilinear" else "bicubic"
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, height, width, channels) uint8 to (batch, classes) float32 logits."""
+        pixels = images.permute(0, 3, 1, 2).float()  # channels last in memory, as convolutions like it
+        if self.size and self.size != pixels.shape[2:]:
+            pixels = nn.functional.interpolate(pixels, self.size, mode=self.interpolation, antialias=True)
+        return self.net((pixels - self.mean) / self.std).float()
+
+
+def build(architecture: Architecture, info: Info) -> Classifier:
+    """A model with random weights, or with those of `backbone` and a random head.
+
+    Raises:
+        PipelineError: timm can't use a name, an argument or the images' size; see also backbones.find.
+    """
+    if architecture.backbone is None:
+        return _assembled(architecture, info)
+    found = backbones.find(architecture)
+    named = {"model": found.model, "kwargs": found.kwargs | architecture.kwargs, "backbone": None}
+    return _assembled(architecture.model_copy(update=named), info, found.config, found)
+
+
+def _assembled(
+    architecture: Architecture, info: Info, pretrained: dict[str, Any] | None = None, found: Backbone | None = None
+) -> Classifier:
+    import timm
+
+    model, kwargs = backbones.known(architecture.model), architecture.kwargs
+    classes, channels = len(info.classes), len(info.mean)
+    try:
+        if found:
+            net = backbones.start(found, channels, classes, kwargs)
+        else:
+            net = timm.create_model(model, pretrained_cfg=pretrained, num_classes=classes, in_chans=channels, **kwargs)
+        if architecture.stem_stride is not None:
+            stem = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+            stem.stride = (architecture.stem_stride, architecture.stem_stride)
+        classifier = Classifier(net, architecture, info, pretrained)
+        classifier.eval()(torch.zeros(2, info.image_size, info.image_size, channels, dtype=torch.uint8))
+    except PipelineError:
+        raise
+    except Exception as error:  # timm raises whatever its code trips over
+        raise PipelineError(
+            f"`{model}` with kwargs {kwargs} does not work on images of {info.image_size} pixels: "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        ) from None
+    return classifier.to(memory_format=torch.channels_last)
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def multiply_adds(model: Classifier) -> int:
+    """Of convolutions and matrix products for one image."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    info = model.info
+    image = torch.zeros(1, info.image_size, info.image_size, len(info.mean), dtype=torch.uint8)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval().cpu()(image)
+    return counter.get_total_flops() // 2
+
+
+def save(model: Classifier, path: Path) -> None:
+    """Weights as safetensors, with what it takes to rebuild the model as the file's metadata."""
+    spec = {
+        "architecture": model.architecture.model_dump(include=set(Architecture.model_fields) - {"backbone"}),
+        "info": vars(model.info),
+    }
+    if model.pretrained:
+        spec["pretrained"] = model.pretrained
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(safetensors.torch.save(tensors, {"spec": json.dumps(spec, sort_keys=True)}))
+
+
+def load(path: Path) -> Classifier:
+    """The model that `save` wrote, in eval mode."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            spec = json.loads(file.metadata()["spec"])
+            architecture, info = Architecture(**spec["architecture"]), Info(**spec["info"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except FileNotFoundError:
+        raise errors.missing(path) from None
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise PipelineError(f"{path} is corrupt or was not written by this pipeline ({error}); delete it.") from None
+    model = _assembled(architecture, info, spec.get("pretrained"))
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise PipelineError(f"{path} holds weights of another shape than its model's ({reason}); delete it.") from None
+    return model.eval()

@@ -1,0 +1,115 @@
+"""The processes that train one model together, each on a device of its own: one, unless params ask for more.
+
+They hold the same weights, and each looks at its share of every batch. The loss is that of the whole batch, so what is
+learned depends on their number only by the order in which gradients are added up.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.params import Compute
+from pipeline.project.errors import PipelineError
+from pipeline.training import devices
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Item = TypeVar("Item")
+SPREAD = "ddp"  # the strategy that keeps whole weights on every device
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """number: of this process; only the first writes and speaks. world: how many there are."""
+
+    number: int = 0
+    world: int = 1
+    fabric: "Fabric | None" = None
+
+    @property
+    def first(self) -> bool:
+        return self.number == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """This rank's part of them: neighbours, as many as every other rank has, or one more."""
+        size, more = divmod(len(items), self.world)
+        start = self.number * size + min(self.number, more)
+        return items[start : start + size + (self.number < more)]
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model as training calls it: its gradients are the mean over ranks."""
+        if self.fabric is None:
+            return model
+        if self.fabric.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return self.fabric.setup_module(model, move_to_device=False)
+
+    def whole(self, rows: Tensor, count: int) -> Tensor:
+        """The batch's (count, ...) rows from every rank's share of them; only this rank's own have a gradient."""
+        if self.fabric is None:
+            return rows
+        longest = -(-count // self.world)
+        padded = rows.new_zeros(longest, *rows.shape[1:])
+        padded[: len(rows)] = rows.detach()
+        gathered = [torch.empty_like(padded) for _ in range(self.world)]
+        torch.distributed.all_gather(gathered, padded)
+        parts = [rows[: len(Ranks(rank, self.world).share(range(count)))] for rank, rows in enumerate(gathered)]
+        parts[self.number] = rows
+        return torch.cat(parts)
+
+    def all(self, value: Item) -> list[Item]:
+        """Every rank's value, in their order."""
+        if self.fabric is None:
+            return [value]
+        values = [None] * self.world
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    def of_first(self, value: Item) -> Item:
+        """What the first rank has for it."""
+        if self.fabric is None:
+            return value
+        values = [value]
+        torch.distributed.broadcast_object_list(values, 0)
+        return values[0]
+
+    def in_turn(self, own: Iterator[Item], count: int) -> Iterator[Item]:
+        """All of `count` items in order on every rank, of which rank r makes r, r + world, r + 2 world and so on."""
+        for start in range(0, count, self.world):
+            yield from self.all(next(own, None))[: count - start]
+
+    def agree_on(self, buffers: Iterator[Tensor]) -> None:
+        """Give every rank the first one's buffers, such as the statistics of batch normalisation."""
+        if self.fabric is not None:
+            for buffer in buffers:
+                torch.distributed.broadcast(buffer, 0)
+
+
+ALONE = Ranks()
+
+
+def start(settings: Compute) -> tuple[Ranks, torch.device]:
+    """Start the other processes that params ask for, unless torchrun or SLURM has; who this one is, and its device.
+
+    Each of them runs this very command. With one device nothing is started, and Fabric, which takes a second to import,
+    is not needed.
+    """
+    device = devices.device(settings)
+    if settings.devices * settings.num_nodes == 1:
+        return ALONE, device
+    from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        fabric = Fabric(
+            accelerator=device.type, devices=settings.devices, num_nodes=settings.num_nodes, strategy=SPREAD
+        )
+        fabric.launch()
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        asked = f"`compute.devices` {settings.devices} and `compute.num_nodes` {settings.num_nodes}"
+        raise PipelineError(f"{asked} can't be had here: {str(error).splitlines()[0]}") from None
+    return Ranks(fabric.global_rank, fabric.world_size, fabric), fabric.device

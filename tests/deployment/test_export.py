@@ -1,0 +1,93 @@
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from pipeline.deployment import export, latency
+from pipeline.project.data import Info
+from pipeline.project.errors import PipelineError
+from pipeline.training.loop import predict
+from tests import toys
+from tests.conftest import CHECKOUT
+
+COLOURS = Info(["a", "ä b", "c"], 8, [0.1, 0.5, 0.9], [0.2, 0.3, 0.4], {})
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A model whose batch-norm statistics are no longer the initial ones, and its ONNX file."""
+    model = toys.classifier(info=COLOURS).train()
+    for seed in range(5):
+        model(torch.from_numpy(toys.images(16, channels=3, seed=seed)))
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    export.to_onnx(model.eval(), path)
+    return model, path
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_exported_logits_are_those_of_torch(exported, batch):
+    model, path = exported
+    images = toys.images(batch, channels=3, seed=100 + batch)
+    found = latency.onnx_logits(path, images)
+    assert (found.shape, found.dtype) == ((batch, 3), np.float32)
+    np.testing.assert_allclose(found, predict(model, images, toys.CPU, exact=True), rtol=0, atol=1e-4)
+
+
+def test_black_and_white_images_agree_too(exported):
+    model, path = exported
+    images = np.stack([np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)])
+    expected = predict(model, images, toys.CPU, exact=True)
+    np.testing.assert_allclose(latency.onnx_logits(path, images), expected, rtol=0, atol=1e-4)
+
+
+def test_logits_do_not_depend_on_the_batch_they_are_computed_in(exported):
+    images = toys.images(11, channels=3)
+    whole, parts = (latency.onnx_logits(exported[1], images, batch=batch) for batch in (500, 4))
+    np.testing.assert_allclose(whole, parts, rtol=0, atol=1e-5)
+
+
+def test_the_file_names_its_classes_input_and_output(exported):
+    session = onnxruntime.InferenceSession(exported[1])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == COLOURS.classes
+    (images,), (logits,) = session.get_inputs(), session.get_outputs()
+    assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", [8, 8, 3])
+    assert (logits.name, logits.shape[1:]) == ("logits", [3])
+
+
+def test_the_file_tells_nothing_of_the_machine_that_wrote_it(exported):
+    for folder in (b"site-packages", str(CHECKOUT).encode(), b".py"):
+        assert folder not in exported[1].read_bytes()
+
+
+def test_the_file_stands_alone(exported):
+    assert [path.name for path in exported[1].parent.iterdir()] == ["model.onnx"]
+
+
+def test_parity_of_a_faithful_export(exported):
+    model, path = exported
+    images = toys.images(20, channels=3)
+    found = export.agreement(predict(model, images, toys.CPU, exact=True), latency.onnx_logits(path, images))
+    assert (found["images"], found["changed_decisions"]) == (20, 0)
+    assert found["largest_difference"] < 1e-4
+
+
+def test_parity_sees_a_model_that_is_not_the_exported_one(exported):
+    images = toys.images(20, channels=3)
+    other = predict(toys.classifier(seed=9, info=COLOURS), images, toys.CPU, exact=True)
+    assert export.agreement(other, latency.onnx_logits(exported[1], images))["largest_difference"] > 0.01
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: b"no model" * 50, lambda content: content[:-9],
+                                    lambda content: content[: len(content) // 2]])  # fmt: skip
+def test_a_corrupt_file_is_refused_by_path(exported, tmp_path, damage):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(damage(exported[1].read_bytes()))
+    with pytest.raises(PipelineError, match=r"broken\.onnx"):
+        latency.onnx_logits(path, toys.images(1, channels=3))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(PipelineError, match=r"gone\.onnx is missing"):
+        latency.onnx_logits(tmp_path / "gone.onnx", toys.images(1))

@@ -1,0 +1,41 @@
+"""The champion behind MLflow's own server, asked over HTTP."""
+
+import json
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+
+from pipeline.deployment import latency
+from pipeline.project import data
+from pipeline.tracking import registry, store
+from tests.servers import serving
+
+
+@pytest.fixture(scope="module")
+def server(digits):
+    words = ["mlflow", "models", "serve", "-m", "models:/fashion@champion", "--env-manager", "local", "-p"]
+    with serving(words, "ping", digits, MLFLOW_TRACKING_URI=f"sqlite:///{digits}/mlflow.db") as address:
+        yield f"{address}/invocations"
+
+
+def ask(url: str, payload: dict) -> dict:
+    request = urllib.request.Request(url, json.dumps(payload).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def test_a_real_image_gets_the_answer_of_the_champion(server, digits, tmp_path, monkeypatch):
+    images = np.array(data.open_split(digits / "data/prepared", "test").images[:3])
+    answer = ask(server, {"inputs": {"images": images.tolist()}})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{digits}/mlflow.db")
+    client = store.connect()
+    champion = registry.holder(client, "fashion", registry.CHAMPION)
+    expected = latency.onnx_logits(registry.download(client, "fashion", champion, tmp_path), images)
+    np.testing.assert_allclose(answer["predictions"]["logits"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_image_of_the_wrong_shape_is_refused(server):
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        ask(server, {"inputs": {"images": [[[[1, 2, 3]]]]}})

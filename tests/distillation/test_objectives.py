@@ -1,0 +1,261 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.stats import zscore
+from sklearn.utils.class_weight import compute_class_weight
+
+from pipeline.distillation import objectives
+from pipeline.distillation.objectives import (
+    class_weights,
+    dist,
+    distillation_loss,
+    dkd,
+    kd,
+    label_loss,
+    mse,
+    soft_ce,
+    standardised_kd,
+)
+from pipeline.project.data import UNLABELLED
+
+STUDENT = torch.tensor([[1.0, 0.0], [-0.5, 1.5]], dtype=torch.float64)
+TEACHER = torch.tensor([[2.0, -1.0], [0.5, 0.0]], dtype=torch.float64)
+LABELS = torch.tensor([0, 1])
+
+
+def random_logits(seed, scale=1.0, batch=16, classes=5):
+    return scale * torch.randn(batch, classes, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_distillation_loss_is_the_value_computed_by_hand():
+    # One sample: softened probabilities sigmoid(0.5) and sigmoid(1.5) at T = 2, label probability sigmoid(1).
+    student, teacher = 0.6224593312018546, 0.8175744761936437
+    divergence = teacher * math.log(teacher / student) + (1 - teacher) * math.log((1 - teacher) / (1 - student))
+    expected = 0.7 * 4 * divergence + 0.3 * -math.log(0.7310585786300049)
+    loss = distillation_loss(STUDENT[:1], LABELS[:1], TEACHER[:1], alpha=0.7, temperature=2.0)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_loss_is_the_mean_over_the_batch():
+    singles = [distillation_loss(STUDENT[[i]], LABELS[[i]], TEACHER[[i]], 0.7, 2.0).item() for i in range(2)]
+    assert distillation_loss(STUDENT, LABELS, TEACHER, 0.7, 2.0).item() == pytest.approx(sum(singles) / 2, rel=1e-12)
+
+
+def test_alpha_one_is_the_soft_term_alone():
+    assert distillation_loss(STUDENT, LABELS, TEACHER, 1.0, 3.0).item() == kd(STUDENT, TEACHER, 3.0).item()
+
+
+def test_alpha_zero_is_the_label_loss_to_the_bit():
+    assert torch.equal(distillation_loss(STUDENT, LABELS, TEACHER, 0.0, 3.0), label_loss(STUDENT, LABELS))
+
+
+def test_alpha_zero_needs_no_teacher():
+    assert torch.equal(distillation_loss(STUDENT, LABELS, None, 0.0, 3.0), label_loss(STUDENT, LABELS))
+
+
+def test_smoothing_reaches_the_label_term():
+    loss = distillation_loss(STUDENT, LABELS, TEACHER, 0.25, 3.0, smoothing=0.2)
+    expected = 0.25 * kd(STUDENT, TEACHER, 3.0) + 0.75 * label_loss(STUDENT, LABELS, 0.2)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_smoothed_label_loss_is_cross_entropy_with_smoothed_labels():
+    right, wrong = -math.log(0.7310585786300049), -math.log(1 - 0.7310585786300049)
+    assert label_loss(STUDENT[:1], LABELS[:1], 0.2).item() == pytest.approx(0.9 * right + 0.1 * wrong, rel=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_kd_vanishes_with_its_gradient_at_equality(temperature):
+    logits = random_logits(0).requires_grad_()
+    loss = kd(logits, logits.detach().clone(), temperature)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-12)
+    assert logits.grad.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_kd_is_positive_where_they_differ(seed):
+    assert kd(random_logits(seed), random_logits(seed + 100), 2.0) > 0
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_soft_gradient_is_the_softened_difference_of_probabilities(temperature):
+    logits, teacher = random_logits(1).requires_grad_(), random_logits(2)
+    kd(logits, teacher, temperature).backward()
+    difference = torch.softmax(logits / temperature, 1) - torch.softmax(teacher / temperature, 1)
+    torch.testing.assert_close(logits.grad, temperature * difference / len(logits))
+
+
+def test_gradient_scale_is_nearly_free_of_temperature_for_small_logits():
+    norms = []
+    for temperature in (1.0, 4.0, 20.0):
+        logits = random_logits(3, scale=0.02).requires_grad_()
+        kd(logits, random_logits(4, scale=0.02), temperature).backward()
+        norms.append(logits.grad.norm().item())
+    assert norms == pytest.approx([norms[0]] * 3, rel=0.02)
+
+
+def test_a_shift_of_the_logits_changes_nothing():
+    shifted = distillation_loss(STUDENT + 7.0, LABELS, TEACHER - 3.0, 0.6, 2.0)
+    assert shifted.item() == pytest.approx(distillation_loss(STUDENT, LABELS, TEACHER, 0.6, 2.0).item(), rel=1e-12)
+
+
+def test_log_probabilities_serve_as_teacher_logits():
+    as_log_probs = kd(STUDENT, torch.log_softmax(TEACHER, 1), 2.0)
+    assert as_log_probs.item() == pytest.approx(kd(STUDENT, TEACHER, 2.0).item(), rel=1e-12)
+
+
+SOFT_TERMS = {
+    "kd": lambda student, teacher, labels: kd(student, teacher, 3.0),
+    "standardised_kd": lambda student, teacher, labels: standardised_kd(student, teacher, 3.0),
+    "dkd": lambda student, teacher, labels: dkd(student, labels, teacher, 3.0, 1.0, 8.0),
+    "dist": lambda student, teacher, labels: dist(student, teacher, 1.0, 1.0),
+    "mse": lambda student, teacher, labels: mse(student, teacher),
+    "soft_ce": lambda student, teacher, labels: soft_ce(student, teacher),
+}
+
+
+@pytest.mark.parametrize("name", SOFT_TERMS)
+def test_every_soft_term_has_no_gradient_at_equality(name):
+    logits, labels = random_logits(0).requires_grad_(), torch.arange(16) % 5
+    SOFT_TERMS[name](logits, logits.detach().clone(), labels).backward()
+    assert logits.grad.abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("name", SOFT_TERMS)
+def test_every_soft_term_is_lowest_at_equality(name):
+    teacher, labels = random_logits(1), torch.arange(16) % 5
+    best = SOFT_TERMS[name](teacher, teacher, labels)
+    for seed in range(2, 6):
+        assert SOFT_TERMS[name](teacher + 0.3 * random_logits(seed), teacher, labels) > best
+
+
+@pytest.mark.parametrize("name", SOFT_TERMS)
+def test_every_soft_term_is_found_by_its_name(name):
+    student, teacher, labels = random_logits(1), random_logits(2), torch.arange(16) % 5
+    found = distillation_loss(student, labels, teacher, 1.0, 3.0, objective=name)
+    assert found.item() == pytest.approx(SOFT_TERMS[name](student, teacher, labels).item(), rel=1e-12)
+
+
+def test_weights_reach_their_objective():
+    student, teacher, labels = random_logits(1), random_logits(2), torch.arange(16) % 5
+    found = distillation_loss(student, labels, teacher, 1.0, 2.0, objective="dkd", weights={"others": 0.5})
+    assert found.item() == pytest.approx(dkd(student, labels, teacher, 2.0, 1.0, 0.5).item(), rel=1e-12)
+
+
+def test_an_unknown_objective_is_refused():
+    with pytest.raises(objectives.PipelineError, match="`magic`"):
+        distillation_loss(STUDENT, LABELS, TEACHER, 0.5, 2.0, objective="magic")
+
+
+def test_dkd_with_the_teachers_own_weights_is_kd():
+    """KD = TCKD + (1 - p_label) NCKD, sample by sample (Zhao et al. 2022, eq. 6)."""
+    student, teacher, labels, temperature = random_logits(3), random_logits(4, scale=2.0), torch.arange(16) % 5, 2.0
+    others = 1 - (teacher / temperature).softmax(dim=1)[torch.arange(16), labels]
+    singles = [
+        dkd(student[[i]], labels[[i]], teacher[[i]], temperature, 1.0, float(others[i])).item() for i in range(16)
+    ]
+    assert sum(singles) / 16 == pytest.approx(kd(student, teacher, temperature).item(), rel=1e-9)
+
+
+def test_dkd_by_hand():
+    # Teacher (0.5, 0.3, 0.2) and student (0.4, 0.4, 0.2), the label is the first.
+    teacher, student = (torch.tensor([row], dtype=torch.float64).log() for row in ([0.5, 0.3, 0.2], [0.4, 0.4, 0.2]))
+    target = 0.5 * math.log(0.5 / 0.4) + 0.5 * math.log(0.5 / 0.6)
+    others = 0.6 * math.log(0.6 / (2 / 3)) + 0.4 * math.log(0.4 / (1 / 3))
+    found = dkd(student, torch.tensor([0]), teacher, 1.0, 1.5, 4.0)
+    assert found.item() == pytest.approx(1.5 * target + 4.0 * others, rel=1e-12)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(3.0, 0.0), (1.0, 5.0), (0.2, -7.0)])
+def test_dist_does_not_see_scale_and_shift_of_the_logits(scale, shift):
+    student, teacher = random_logits(5), random_logits(6)
+    moved = dist(scale * student + shift, teacher, 1.0, 2.0)
+    assert moved.item() == pytest.approx(dist(student, teacher, 1.0, 2.0).item(), rel=1e-9)
+
+
+def test_dist_by_numpys_correlations():
+    student, teacher = random_logits(7), random_logits(8)
+    ours, theirs = ((each - each.mean(dim=1, keepdim=True)).numpy() for each in (student, teacher))
+    rows = 1 - np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(ours, theirs, strict=True)])
+    columns = 1 - np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(ours.T, theirs.T, strict=True)])
+    assert dist(student, teacher, 2.0, 3.0).item() == pytest.approx(2 * rows + 3 * columns, rel=1e-9)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(3.0, 0.0), (1.0, 5.0), (0.2, -7.0)])
+def test_standardised_kd_does_not_see_scale_and_shift_of_the_logits(scale, shift):
+    student, teacher = random_logits(5), random_logits(6)
+    moved = standardised_kd(scale * student + shift, teacher, 2.0)
+    assert moved.item() == pytest.approx(standardised_kd(student, teacher, 2.0).item(), rel=1e-5)
+
+
+def test_standardised_kd_is_kd_of_z_scores():
+    student, teacher = random_logits(5), random_logits(6)
+    z_scores = [torch.from_numpy(zscore(each.numpy(), axis=1, ddof=1)) for each in (student, teacher)]
+    assert standardised_kd(student, teacher, 2.0).item() == pytest.approx(kd(*z_scores, 2.0).item(), rel=1e-5)
+
+
+def test_mse_by_hand_and_free_of_shifts():
+    # centred: (0.5, -0.5) against (1.5, -1.5), and (-1, 1) against (0.25, -0.25)
+    expected = ((1.0 + 1.0) + (1.25**2 + 1.25**2)) / 2 / 2
+    assert mse(STUDENT, TEACHER).item() == pytest.approx(expected, rel=1e-12)
+    assert mse(STUDENT + 4.0, torch.log_softmax(TEACHER, 1)).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_soft_ce_is_kd_at_temperature_one_plus_the_teachers_entropy():
+    student, teacher = random_logits(1), random_logits(2)
+    entropy = torch.distributions.Categorical(logits=teacher).entropy().mean()
+    assert soft_ce(student, teacher).item() == pytest.approx((kd(student, teacher, 1.0) + entropy).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_an_image_without_a_label_adds_nothing_to_the_label_loss(mixed):
+    logits, labels = random_logits(1), torch.arange(16) % 5
+    shares = torch.nn.functional.one_hot(labels, 5).double()
+    known, half = (shares if mixed else labels), torch.arange(16) < 8
+    unknown = known.where(half[:, None], 0.0) if mixed else known.where(half, UNLABELLED)
+    loss = label_loss(logits, unknown, smoothing=0.1)
+    assert loss.item() == pytest.approx(label_loss(logits[:8], known[:8], smoothing=0.1).item() / 2, rel=1e-12)
+
+
+def test_a_batch_without_any_label_has_a_label_loss_of_zero():
+    assert label_loss(random_logits(1), torch.full((16,), UNLABELLED)).item() == 0
+
+
+def test_dkd_takes_the_teachers_first_choice_where_there_is_no_label():
+    student, teacher = random_logits(1), random_logits(2)
+    unknown, chosen = torch.full((16,), UNLABELLED), teacher.argmax(dim=1)
+    expected = dkd(student, chosen, teacher, 2.0, 1.0, 8.0)
+    assert torch.equal(dkd(student, unknown, teacher, 2.0, 1.0, 8.0), expected)
+    assert torch.equal(dkd(student, torch.zeros(16, 5), teacher, 2.0, 1.0, 8.0), expected)
+
+
+def test_balanced_class_weights_are_inverse_frequencies_with_mean_one_over_samples():
+    labels = np.array([0] * 6 + [1] * 3 + [2] + [UNLABELLED] * 5)
+    weights = class_weights("balanced", labels, 3)
+    assert weights.tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
+    assert weights[torch.from_numpy(labels[:10])].mean().item() == pytest.approx(1)
+    assert weights.tolist() == pytest.approx(compute_class_weight("balanced", classes=np.arange(3), y=labels[:10]))
+
+
+def test_no_class_weights_are_no_weights_and_leave_the_loss_to_the_bit():
+    assert class_weights("none", LABELS.numpy(), 3) is None
+    expected = F.cross_entropy(STUDENT, LABELS, reduction="sum", label_smoothing=0.1) / len(LABELS)
+    assert torch.equal(label_loss(STUDENT, LABELS, 0.1, None), expected)
+
+
+def test_a_class_weight_multiplies_the_loss_of_its_samples():
+    weights = torch.arange(1.0, STUDENT.shape[1] + 1)
+    each = F.cross_entropy(STUDENT, LABELS, reduction="none") * weights[LABELS]
+    assert label_loss(STUDENT, LABELS, 0.0, weights).item() == pytest.approx(each.mean().item())
+    shares = F.one_hot(LABELS, STUDENT.shape[1]).float()
+    assert label_loss(STUDENT, shares, 0.0, weights).item() == pytest.approx(each.mean().item())
+    both = distillation_loss(STUDENT, LABELS, TEACHER, 0.25, 3.0, class_weights=weights)
+    assert both.item() == pytest.approx(0.25 * kd(STUDENT, TEACHER, 3.0).item() + 0.75 * each.mean().item())
+
+
+def test_weights_of_equal_classes_are_all_one():
+    assert class_weights("balanced", np.arange(12) % 4, 4).tolist() == [1, 1, 1, 1]

@@ -1,0 +1,274 @@
+"""`.ci/repro` and its report: by hand values, and for real in a clone of the digits project with a filled cache."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from pipeline.project.errors import PipelineError
+from pipeline.reporting import review
+from pipeline.reporting.review import Answers, Review
+from pipeline.tracking.summary import Version
+from tests.conftest import commit, run, stages_run
+from tests.stages.test_end_to_end import MEASURES, replace
+
+BENCHMARK = {"shipped": {"baseline": "baseline-0", "ensemble": "ensemble-1"}, "best_single": "big",
+             "chosen_ensemble": "simple"}  # fmt: skip
+
+
+def answers(samples=100, wrong=0, **changes):
+    """Of two classes, all labelled 1; the second seed of the student errs on the first `wrong` samples."""
+    columns = {name: [1] * samples for name in ("label", "big", "simple", "baseline", "ensemble-0", "ensemble-1")}
+    columns["ensemble-1"] = [0] * wrong + [1] * (samples - wrong)
+    return Answers.of(pd.DataFrame(columns | changes), BENCHMARK)
+
+
+def reviewed(**changes):
+    both = {"student_accuracy": 0.9, "ensemble_accuracy": 0.95, "single_accuracy": 0.94, "faster": 20.0}
+    plain = {"base": "main", "params": {}, "stages": [], "before": both, "after": both, "intervals": {},
+             "unpaired": "", "limit": 0.005}  # fmt: skip
+    return Review(**plain | changes)
+
+
+def changed(**metrics):
+    return reviewed(after=reviewed().before | metrics)
+
+
+def test_changed_params_are_those_that_differ_with_what_was_added_and_removed():
+    before = {"seed": 0, "distill": {"temperature": 2.0, "alpha": 0.7}, "old": None}
+    after = {"seed": 0, "distill": {"temperature": 4.0, "alpha": 0.7}, "new": {"a": [1, 2]}}
+    assert review.changed_params(before, after) == {
+        "distill.temperature": ("2.0", "4.0"), "new.a": ("-", "[1, 2]"), "old": ("None", "-")
+    }  # fmt: skip
+
+
+def test_only_numbers_at_the_top_level_are_headline_metrics():
+    assert review.numbers({"a": 1, "b": 0.5, "c": "text", "d": True, "e": {"f": 1}}) == {"a": 1, "b": 0.5}
+
+
+def test_hits_are_the_mean_over_the_seeds_of_a_row():
+    hits = answers(4, wrong=1).hits("student_accuracy")
+    assert hits.tolist() == [0.5, 1, 1, 1]
+
+
+def test_the_interval_of_a_change_has_its_sign_and_holds_it():
+    better = review.intervals(answers(wrong=40), answers(wrong=0), 2000, 0)
+    worse = review.intervals(answers(wrong=0), answers(wrong=40), 2000, 0)
+    assert 0 < better["student_accuracy"][0] < 0.2 < better["student_accuracy"][1]
+    assert worse["student_accuracy"][0] < -0.2 < worse["student_accuracy"][1] < 0
+    assert better["single_accuracy"] == better["alone_accuracy"] == better["ensemble_accuracy"] == (0, 0)
+
+
+def test_the_interval_is_paired_image_by_image():
+    """The same half right before and after leaves no doubt; another half leaves much."""
+    half = answers(big=[0] * 50 + [1] * 50)
+    assert review.intervals(half, half, 2000, 0)["single_accuracy"] == (0, 0)
+    low, high = review.intervals(half, answers(big=[1] * 50 + [0] * 50), 2000, 0)["single_accuracy"]
+    assert low < -0.1 and high > 0.1
+
+
+def test_other_labels_have_no_interval():
+    with pytest.raises(PipelineError, match="labels"):
+        review.intervals(answers(), answers(label=[0] + [1] * 99), 100, 0)
+    with pytest.raises(PipelineError, match="labels"):
+        review.intervals(answers(100), answers(99), 100, 0)
+
+
+def test_a_row_that_nothing_answers_for_is_refused():
+    with pytest.raises(PipelineError, match="big"):
+        Answers(answers().table.drop(columns="big"), answers().rows).hits("single_accuracy")
+
+
+@pytest.mark.parametrize(
+    ("row", "who"),
+    [("student_accuracy", "taught student"), ("ensemble_accuracy", "ensemble"), ("single_accuracy", "single teacher")],
+)
+def test_the_row_that_fell_is_named_with_before_after_and_the_limit(row, who):
+    (sentence,) = review.fallen(changed(**{row: 0.85}))
+    before = 100 * reviewed().before[row]
+    assert who in sentence and row in sentence
+    assert f"from {before:.2f} % to 85.00 %" in sentence and "allows 0.50" in sentence
+
+
+def test_what_falls_by_the_limit_or_is_no_accuracy_is_no_regression():
+    assert not review.fallen(changed(student_accuracy=0.895, faster=1.0))
+    assert review.fallen(changed(student_accuracy=0.8949))
+
+
+def test_a_base_without_a_summary_has_nothing_that_fell():
+    new = reviewed(before={})
+    assert not review.fallen(new) and "nothing to compare with" in review.headline(new)
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [((0.001, 0.02), "is better"), ((-0.02, -0.001), "is worse"), ((-0.01, 0.01), "no difference beyond chance")],
+)
+def test_the_headline_follows_the_interval(interval, verdict):
+    assert verdict in review.headline(reviewed(stages=["publish"], intervals={"student_accuracy": interval}))
+
+
+def test_the_headline_says_that_nothing_changed():
+    assert review.headline(reviewed()).startswith("Nothing changed since main")
+
+
+def test_the_report_has_every_row_and_escapes_the_bars_of_a_table():
+    found = reviewed(
+        params={"data.path": ("a|b", "c")}, stages=["publish"], after=reviewed().before | {"student_accuracy": 0.91},
+        intervals={"student_accuracy": (0.004, 0.016)},
+    )  # fmt: skip
+    text = review.markdown(found, "reports/accuracy_latency.png", review.in_mlflow(None))
+    rows = [[cell.strip() for cell in line.split(" |")] for line in text.splitlines() if line.startswith("| ")]
+    assert ["| data.path", r"a\|b", "c", ""] in rows
+    assert ["| student_accuracy", "0.9", "0.91", "+0.01", "[+0.0040, +0.0160]", ""] in rows
+    assert ["| faster", "20", "20", "+0", "", ""] in rows
+    assert "`publish`." in text and "(reports/accuracy_latency.png)" in text and "MLflow has no summary run" in text
+
+
+def test_the_report_says_why_there_is_no_interval():
+    assert "not in the cache" in review.markdown(reviewed(unpaired="It is not in the cache."), "p.png", "")
+
+
+def test_the_summary_run_is_a_link_where_mlflow_has_a_server():
+    assert "[publish](http://host/#/r), `ab`" in review.in_mlflow(Version("publish", "ab", "http://host/#/r"))
+    assert "publish, `ab`" in review.in_mlflow(Version("publish", "ab", ""))
+
+
+@pytest.fixture(scope="module")
+def clone(digits, tmp_path_factory):
+    """A clone of what the digits project has committed, with its cache; `origin` is a bare repository."""
+    folder = tmp_path_factory.mktemp("ci")
+    remote, root = folder / "remote.git", folder / "project"
+    for words in (("clone", "-q", "--bare", str(digits), str(remote)), ("clone", "-q", str(remote), str(root))):
+        assert run("git", *words, cwd=folder).returncode == 0
+    shutil.copytree(digits / ".dvc/cache", root / ".dvc/cache")
+    for words in ("branch base", "config user.name test", "config user.email test@localhost"):
+        assert run("git", *words.split(), cwd=root).returncode == 0
+    return root
+
+
+def ci(root: Path, *words: str) -> SimpleNamespace:
+    """`.ci/repro` against the branch `base`: the stages that ran, its report, and the page of the job's summary."""
+    report, page = root / "review.md", root.parent / "page.md"
+    report.unlink(missing_ok=True)
+    page.write_text("before\n")
+    done = run("env", f"GITHUB_STEP_SUMMARY={page}", sys.executable, ".ci/repro", "--base", "base", *words, cwd=root)
+    return SimpleNamespace(
+        status=done.returncode, errors=done.stderr, stages=set(stages_run(done.stdout)),
+        output=done.stdout, report=report.read_text() if report.exists() else "", page=page.read_text(),
+    )  # fmt: skip
+
+
+def table_row(report: str, name: str) -> list[str]:
+    (line,) = [line for line in report.splitlines() if line.startswith(f"| {name} ")]
+    return [cell.strip() for cell in line.split("|")[2:-1]]
+
+
+def pushed(root: Path, branch: str, path: str) -> str:
+    return run("git", "--git-dir", str(root.parent / "remote.git"), "show", f"{branch}:{path}", cwd=root).stdout
+
+
+STUDENTS = {f"{stage}@{arm}-0" for stage in ("distill", "export") for arm in ("single", "ensemble")}
+
+
+def test_an_unchanged_project_runs_nothing_and_passes(clone):
+    done = ci(clone, "--push", "unchanged")
+    assert done.status == 0, done.errors
+    assert done.stages == set() and "Nothing changed since base" in done.report
+    assert not pushed(clone, "unchanged", "dvc.lock")
+
+
+@pytest.fixture(scope="module")
+def warmer(clone):
+    """The report on another temperature, whatever it is worth, pushed to a branch."""
+    replace(clone, "temperature: 2.0", "temperature: 5.0")
+    replace(clone, "max_regression: 0.005", "max_regression: 1.0")
+    commit(clone)
+    (clone / "reports/note.txt").write_text("of the user's own")
+    return ci(clone, "--push", "warmer")
+
+
+def test_a_changed_param_runs_what_depends_on_it_alone(warmer):
+    assert warmer.status == 0, warmer.errors
+    assert warmer.stages == STUDENTS | {"score_students", *MEASURES}
+    assert all(f"`{stage}`" in warmer.report for stage in warmer.stages)
+
+
+def test_the_report_shows_the_param_before_and_after(warmer):
+    assert table_row(warmer.report, "distill.temperature") == ["2.0", "5.0"]
+
+
+def test_the_report_shows_each_metric_with_the_paired_interval_of_an_accuracy(clone, warmer):
+    before = json.loads(run("git", "show", "base:metrics/summary.json", cwd=clone).stdout)
+    after = json.loads((clone / "metrics/summary.json").read_text())
+    for name in after:
+        assert [float(cell) for cell in table_row(warmer.report, name)[:2]] == pytest.approx(
+            [before[name], after[name]], rel=1e-3
+        )
+    low, high = json.loads(table_row(warmer.report, "student_accuracy")[3].replace("+", ""))
+    assert low - 1e-4 <= after["student_accuracy"] - before["student_accuracy"] <= high + 1e-4
+    assert low < high
+    assert table_row(warmer.report, "single_accuracy")[2:] == ["+0", "[+0.0000, +0.0000]"]  # no teacher ran
+
+
+def test_the_report_names_the_summary_run(warmer):
+    assert "summary run in MLflow: first version, `" in warmer.report
+
+
+def test_push_sends_the_lock_and_metrics_and_no_other_file(clone, warmer):
+    for path in ("dvc.lock", "metrics/summary.json", "reports/benchmark.csv", "params.yaml"):
+        assert pushed(clone, "warmer", path) == (clone / path).read_text()
+    assert not pushed(clone, "warmer", "reports/note.txt")
+
+
+def test_the_report_is_added_to_the_jobs_summary(warmer):
+    assert warmer.page == "before\n" + warmer.report
+
+
+def test_a_student_that_learns_nothing_fails_by_name_after_the_report_and_is_not_pushed(clone, warmer):
+    replace(clone, "max_regression: 1.0", "max_regression: 0.005")
+    replace(clone, "objective: kd", "objective: dist")
+    replace(clone, "alpha: 0.7", "alpha: 1.0")
+    replace(clone, "weights: {}", "weights: {inter: 0.0, intra: 0.0}")
+    commit(clone)
+    done = ci(clone, "--push", "worse")
+    assert done.status == 1
+    (sentence,) = done.errors.splitlines()
+    assert sentence.startswith("error: The test accuracy of the taught student (student_accuracy) fell from")
+    assert "allows 0.50" in sentence
+    assert "is worse than that of base" in done.report and sentence.removeprefix("error: ") in done.report
+    assert not pushed(clone, "worse", "dvc.lock")
+
+
+def test_without_the_bases_answers_the_report_says_so(clone, warmer):
+    lock = run("git", "show", "base:dvc.lock", cwd=clone).stdout
+    md5 = lock.split("path: reports/predictions.csv")[1].split("md5: ")[1].split()[0]
+    (clone / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink()
+    done = ci(clone)
+    assert "neither in DVC's cache nor in a remote" in done.report
+    assert done.status == 1 and "Traceback" not in done.errors
+
+
+def test_a_stage_that_fails_is_named(clone, warmer):
+    replace(clone, "budget_ms: null", "budget_ms: 0.0001")
+    done = ci(clone)
+    assert done.status == 1
+    (sentence,) = done.errors.splitlines()
+    assert sentence.startswith("error: fit_ensemble failed; the reason stands above.")
+    assert "`ensemble.budget_ms` is 0.0001" in done.output
+    replace(clone, "budget_ms: 0.0001", "budget_ms: null")
+
+
+def test_a_base_that_is_none_is_refused(clone):
+    done = run(sys.executable, ".ci/repro", "--base", "nowhere", cwd=clone)
+    assert done.returncode == 1 and "`nowhere` shares no commit with HEAD" in done.stderr
+
+
+def test_a_graph_that_is_not_wired_is_refused(clone):
+    replace(clone, "sources: [single, ensemble]", "sources: [ensemble]")
+    done = run(sys.executable, ".ci/repro", "--base", "base", cwd=clone)
+    assert done.returncode == 1 and "`make wire`" in done.stderr and done.stdout == ""

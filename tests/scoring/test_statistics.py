@@ -1,0 +1,108 @@
+from math import comb
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from pipeline.scoring import statistics
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    rng, inside = np.random.default_rng(0), 0
+    for simulation in range(2000):
+        low, high = statistics.bootstrap_interval(rng.random(400) < 0.8, resamples=1000, seed=simulation)
+        inside += low <= 0.8 <= high
+    assert 0.93 <= inside / 2000 <= 0.97
+
+
+def test_intervals_of_a_paired_difference_cover_the_truth_as_often_as_they_say():
+    rng, inside = np.random.default_rng(1), 0
+    for simulation in range(2000):
+        hard = rng.random(300)
+        first, second = (
+            hard < 0.8,
+            (hard < 0.75) ^ (rng.random(300) < 0.05),
+        )  # right in 0.8 of all, and in 0.75 * 0.95 + 0.25 * 0.05
+        means = statistics.bootstrap_means(np.stack([first, second]) * 1.0, 1000, seed=simulation)
+        low, high = statistics.interval(means[:, 0] - means[:, 1])
+        inside += low <= 0.8 - 0.725 <= high
+    assert 0.93 <= inside / 2000 <= 0.97
+
+
+def test_the_bootstrap_agrees_with_resampling_the_samples():
+    rng = np.random.default_rng(1)
+    values = rng.choice([-1, -1 / 3, 0, 2 / 3, 1], 300, p=[0.1, 0.1, 0.5, 0.1, 0.2])
+    naive = np.percentile(rng.choice(values, (5000, 300)).mean(axis=1), [2.5, 97.5])
+    found = statistics.bootstrap_interval(values, resamples=5000, seed=2)
+    assert found == pytest.approx(naive, abs=0.06 * (naive[1] - naive[0]))
+
+
+def test_all_rows_see_the_same_resamples():
+    values = np.random.default_rng(2).random((1, 40))
+    means = statistics.bootstrap_means(np.vstack([values, values + 1, 2 * values]), 300, seed=0)
+    np.testing.assert_allclose(means[:, 1] - means[:, 0], 1)
+    np.testing.assert_allclose(means[:, 2], 2 * means[:, 0])
+
+
+def test_resampling_in_parts_is_resampling_at_once(monkeypatch):
+    values = np.random.default_rng(3).random((2, 30))
+    whole = statistics.bootstrap_means(values, 100, seed=0)
+    monkeypatch.setattr(statistics, "AT_ONCE", 210)
+    assert np.array_equal(statistics.bootstrap_means(values, 100, seed=0), whole)
+
+
+def test_an_interval_is_wider_for_a_higher_level():
+    means = statistics.bootstrap_means(np.random.default_rng(3).random((1, 50)), 2000, seed=0)[:, 0]
+    low, high = statistics.interval(means, level=0.8)
+    lower, higher = statistics.interval(means, level=0.99)
+    assert lower < low < high < higher
+
+
+def test_the_interval_of_equal_values_is_that_value():
+    assert statistics.bootstrap_interval(np.full(20, 0.25), 200, seed=0) == pytest.approx((0.25, 0.25))
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (1, 0), (3, 9), (9, 3), (10, 10), (2, 14)])
+def test_mcnemar_is_the_two_sided_sign_test_on_what_one_gets_right(only_first, only_second):
+    first = np.array([True] * only_first + [False] * only_second + [True] * 5 + [False] * 2)
+    second = np.array([False] * only_first + [True] * only_second + [True] * 5 + [False] * 2)
+    total = only_first + only_second
+    tail = sum(comb(total, count) for count in range(min(only_first, only_second) + 1)) / 2**total
+    assert statistics.mcnemar(first, second) == pytest.approx(min(1, 2 * tail))
+
+
+def test_mcnemar_agrees_with_scipys_binomial_test():
+    from scipy.stats import binomtest
+
+    rng = np.random.default_rng(4)
+    first, second = rng.random((2, 500)) < np.array([[0.8], [0.7]])
+    counts = int((first & ~second).sum()), int((second & ~first).sum())
+    assert statistics.mcnemar(first, second) == pytest.approx(binomtest(counts[0], sum(counts)).pvalue)
+
+
+def test_holm_by_hand():
+    assert statistics.holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm(np.array([0.9, 0.8])) == pytest.approx([1, 1])
+    assert statistics.holm(np.array([0.02])) == pytest.approx([0.02])
+
+
+def test_holm_bounds_the_chance_of_any_false_alarm():
+    rng = np.random.default_rng(5)
+    alarms = [statistics.holm(rng.random(10)).min() < 0.05 for _ in range(4000)]
+    assert 0.04 < np.mean(alarms) < 0.06
+
+
+def test_paired_over_seeds_agrees_with_scipys_t_test():
+    differences = np.array([0.4, 0.7, 0.1, 0.5])
+    found, expected = statistics.paired_over_seeds(differences), ttest_1samp(differences, 0)
+    low, high = expected.confidence_interval()
+    assert found == pytest.approx({"value": 0.425, "low": low, "high": high, "p": expected.pvalue})
+
+
+def test_equal_differences_are_certain_and_none_at_all_is_no_difference():
+    assert statistics.paired_over_seeds(np.array([0.5, 0.5]))["p"] == 0
+    assert statistics.paired_over_seeds(np.array([0.0, 0.0]))["p"] == 1
+
+
+def test_a_single_seed_has_no_spread():
+    assert statistics.paired_over_seeds(np.array([0.5])) is None

@@ -1,0 +1,185 @@
+"""The whole pipeline on digits. The tests build on each other in the order of the file."""
+
+import json
+import sqlite3
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.conftest import repro, repro_in_parallel, run
+
+MEMBERS = ["resnet-0", "resnet-1", "efficientnet"]
+STUDENTS = ["baseline", "single", "ensemble"]
+MEASURES = ["time_models", "choose", "benchmark", "report", "publish"]
+METHODS = ["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
+
+
+def replace(root: Path, old: str, new: str) -> None:
+    path = root / "params.yaml"
+    text = path.read_text()
+    assert text.count(old) == 1, f"{old!r} is in params.yaml {text.count(old)} times"
+    path.write_text(text.replace(old, new))
+
+
+def test_the_table_has_a_row_for_every_method_and_no_empty_cell(digits):
+    rows = pd.read_csv(digits / "reports/benchmark.csv").set_index("method")
+    assert list(rows.index[:-4]) == [*MEMBERS, "simple", *METHODS, *STUDENTS]
+    assert list(rows.index[-3:]) == [f"{name}_int8" for name in STUDENTS]
+    assert rows.index[-4].removesuffix("_int8") in MEMBERS
+    assert rows.drop(columns=["accuracy_std", "p50_ms_torch"]).notna().all(axis=None)
+    assert rows.loc[[*MEMBERS, *STUDENTS], "p50_ms_torch"].notna().all()
+    assert (rows["accuracy_low"] <= rows["accuracy"]).all() and (rows["accuracy"] <= rows["accuracy_high"]).all()
+    assert (rows["p50_ms"] <= rows["p95_ms"]).all()
+
+
+def test_teachers_learn_more_than_chance(digits):
+    rows = pd.read_csv(digits / "reports/benchmark.csv").set_index("method")
+    assert rows.loc[MEMBERS, "accuracy"].min() > 0.5
+
+
+def test_the_ensemble_has_the_parameters_and_bytes_of_its_members(digits):
+    rows = pd.read_csv(digits / "reports/benchmark.csv").set_index("method")
+    assert rows.loc["simple", "parameters"] == rows.loc[MEMBERS, "parameters"].sum()
+    assert rows.loc["simple", "size_bytes"] == pytest.approx(rows.loc[MEMBERS, "size_bytes"].sum(), rel=0.2)
+
+
+def test_a_taught_student_costs_its_teachers_too(digits):
+    rows = pd.read_csv(digits / "reports/benchmark.csv").set_index("method")
+    teachers = rows.loc[MEMBERS, "train_images"]
+    assert rows.loc["simple", "train_images"] == teachers.sum()
+    assert rows.loc["single", "train_images"] > rows.loc["baseline", "train_images"] + teachers.min()
+
+
+def test_exported_models_decide_as_torch_does(digits):
+    for path in (digits / "metrics/export").glob("*.json"):
+        assert json.loads(path.read_text())["onnx"]["changed_decisions"] == 0, path.name
+    assert set(json.loads((digits / "metrics/benchmark.json").read_text())["torch_and_onnx_agree"].values()) == {1.0}
+
+
+def test_what_ships_is_decided_copied_and_the_first_champion(digits):
+    chosen = json.loads((digits / "metrics/deployed.json").read_text())
+    assert (digits / "models/deployed.onnx").read_bytes() == (digits / chosen["file"]).read_bytes()
+    assert "ships: " in (digits / "reports/decision.md").read_text()
+    listed = run(sys.executable, "-m", "pipeline.tracking.registry", cwd=digits)
+    assert "fashion 1" in listed.stdout and "champion" in listed.stdout
+
+
+def test_the_report_holds_every_row_of_the_tables_and_real_images(digits):
+    text = (digits / "reports/report.html").read_text()
+    names = [line.split("|")[1].strip() for line in (digits / "reports/benchmark.md").read_text().splitlines()
+             if line.startswith("| ") and not line.startswith("| method")]  # fmt: skip
+    assert len(names) == 3 * len(pd.read_csv(digits / "reports/benchmark.csv"))
+    for name in names:
+        assert text.count(f'<th scope="row">{name}</th>') == 3
+    predictions = pd.read_csv(digits / "reports/predictions.csv")
+    chosen = json.loads((digits / "metrics/benchmark.json").read_text())["chosen_ensemble"]
+    lost = (predictions[chosen] == predictions["label"]) & (predictions["ensemble"] != predictions["label"])
+    assert f"wrong on {lost.sum()} of {len(predictions)} test images" in text
+    assert text.count('class="small" src="data:image/png;base64,') > min(lost.sum(), 24) > 0
+    assert text.count('class="picture" src="data:image/png;base64,') == 4
+
+
+def test_every_stage_has_one_finished_run_and_the_summary_links_to_it(digits):
+    with sqlite3.connect(digits / "mlflow.db") as store:
+        experiments = dict(store.execute("select name, experiment_id from experiments"))
+        names = store.execute(
+            "select name from runs where experiment_id = ? and status = 'FINISHED'",
+            (experiments["distillation-stages"],),
+        ).fetchall()
+        links = store.execute("select key from tags where key like 'stage.%'").fetchall()
+    stages = [line.split()[0] for line in run("dvc", "stage", "list", cwd=digits).stdout.splitlines()]
+    assert len(stages) == 26
+    assert {key.removeprefix("stage.") for (key,) in links} == set(stages) - {"publish"}
+    assert len(names) == len(stages) - 1
+
+
+def test_dvc_shows_metrics_and_plots(digits):
+    shown = json.loads(run("dvc", "metrics", "show", "--json", cwd=digits).stdout)
+    assert set(shown[""]["data"]) == {"metrics/students.json", "metrics/summary.json"}
+    assert len(shown[""]["data"]["metrics/summary.json"]["data"]) <= 20
+    assert run("dvc", "plots", "show", cwd=digits).returncode == 0
+
+
+def test_the_report_is_the_same_when_it_is_written_again(digits):
+    before = (digits / "reports/report.html").read_bytes()
+    record = (digits / "runs/report.json").read_bytes()
+    assert run(sys.executable, "-m", "stages.report", cwd=digits).returncode == 0
+    assert (digits / "reports/report.html").read_bytes() == before
+    (digits / "runs/report.json").write_bytes(record)
+
+
+def test_nothing_runs_when_nothing_changed(digits):
+    assert repro(digits) == []
+
+
+def test_a_further_seed_trains_nothing_that_is_there_again(digits):
+    for old, new in (("[0]", "[0, 1]"), ("[0, 1]", "[0]")):
+        replace(digits, f"student_seeds: {old}", f"student_seeds: {new}")
+        assert run(sys.executable, "-m", "stages.wiring", cwd=digits).returncode == 0
+        changed = json.loads(run("dvc", "status", "--json", cwd=digits).stdout)
+        trains = {stage for stage in changed if stage.startswith(("train_", "distill", "export@", "cache_"))}
+        seed = {"train_baseline@1", "distill@single-1", "distill@ensemble-1"}
+        assert trains == (seed | {f"export@{arm}-1" for arm in STUDENTS} if new == "[0, 1]" else set())
+
+
+def test_a_changed_teacher_runs_itself_and_what_depends_on_it(digits):
+    replace(digits, "stem_stride: 1, epochs: 2", "stem_stride: 1, epochs: 4")
+    own = {"train_teacher@efficientnet", "cache_logits@efficientnet", "export@efficientnet"}
+    ran = set(repro_in_parallel(digits))
+    assert ran >= own | {"time_members", "fit_ensemble", "export_ensemble", *MEASURES}
+    assert not {stage for stage in ran if "resnet" in stage or "baseline" in stage or stage == "prepare"}
+
+
+def test_a_reverted_change_is_restored_and_not_run_again(digits):
+    replace(digits, "stem_stride: 1, epochs: 4", "stem_stride: 1, epochs: 2")
+    assert repro(digits) == ["publish"]
+
+
+def test_an_experiment_logs_to_the_project_and_not_to_its_scratch_folder(digits):
+    before = _summaries(digits)
+    result = run("dvc", "exp", "run", "--temp", "-S", "deploy.tolerance=0.004", cwd=digits)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    assert _summaries(digits) == before + 1
+
+
+def test_a_sweep_is_a_queue_of_experiments_and_the_summary_run_draws_it(digits):
+    grid = ("-S", "distill.temperature=1.0,3.0", "-S", "distill.alpha=0.5", "score_students")
+    for words in (("--queue", *grid), ("--run-all",)):
+        result = run("dvc", "exp", "run", *words, cwd=digits)
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    shown = json.loads(run("dvc", "exp", "show", "--json", cwd=digits).stdout)
+    assert str(shown).count("metrics/students.json") >= 3  # the workspace's and both experiments'
+    assert run(sys.executable, "-m", "stages.publish", cwd=digits).returncode == 0
+    assert list(digits.glob("mlartifacts/**/alpha_by_temperature.png"))
+
+
+def test_out_of_fold_targets_of_the_largest_logits_a_named_teacher_and_unlabelled_images_go_through_all_stages(digits):
+    for number in range(40):
+        Image.new("L", (16, 16), 6 * number).save(digits / f"data/unlabelled/{number}.png")
+    (digits / "profiles/more.yaml").write_text(
+        "teachers:\n"
+        "  resnet: {model: test_resnet, kwargs: {channels: [4, 8, 8, 16]}, stem_stride: 1,"
+        " epochs: 1, batch_size: 64, lr: 0.01}\n"
+        "logits: {top_k: 5}\n"
+        "distill: {sources: [ensemble, from_resnet], cross_fit: 2}\n"
+    )
+    wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/more.yaml", cwd=digits)
+    assert wired.returncode == 0, wired.stderr
+    assert {"train_teacher@resnet-fold0of2", "train_teacher@resnet-fold1of2"} <= set(repro_in_parallel(digits))
+    kept = json.loads((digits / "data/logits/resnet/manifest.json").read_text())["logits"]
+    assert kept == {"top_k": 5}
+    samples = json.loads((digits / "metrics/data.json").read_text())
+    assert samples["unlabelled_samples"] == 40
+    seen = {arm: json.loads((digits / f"runs/{arm}-0.json").read_text())["metrics"]["train_images"]
+            for arm in ("train_baseline", "distill-ensemble")}  # fmt: skip
+    assert seen["distill-ensemble"] - seen["train_baseline"] == 2 * 40  # epochs
+    rows = pd.read_csv(digits / "reports/benchmark.csv")
+    assert {"ensemble", "from_resnet"} < set(rows["method"])
+
+
+def _summaries(root: Path) -> int:
+    with sqlite3.connect(root / "mlflow.db") as store:
+        return store.execute("select count(*) from tags where key = 'stage' and value = 'publish'").fetchone()[0]

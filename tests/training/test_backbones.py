@@ -1,0 +1,195 @@
+"""Pretrained weights from a folder, a file, and a hub that does not answer."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.models import save_for_hf
+
+from pipeline.params import Architecture
+from pipeline.project import files
+from pipeline.project.data import Info
+from pipeline.training import backbones, models
+from tests import toys
+from tests.conftest import CHECKOUT, run
+
+MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.25]
+COLOURS = Info(["a", "b", "c"], 28, [0.1, 0.5, 0.9], [0.2, 0.3, 0.4], {})
+GRAYS = Info(["a", "b", "c"], 28, [0.4], [0.2], {})
+
+
+def original(channels=3, size=64, **kwargs):
+    """A model of timm with random weights and moving statistics that are no longer the initial ones."""
+    torch.manual_seed(5)
+    net = timm.create_model("test_resnet", num_classes=7, in_chans=channels, channels=(4, 8, 8, 16), **kwargs)
+    net.train()(torch.rand(8, channels, size, size))
+    return net.eval()
+
+
+def folder(path: Path, net, **data) -> Path:
+    described = {"input_size": (3, 64, 64), "mean": MEAN, "std": STD, "interpolation": "bicubic", **data}
+    save_for_hf(net, path, data_config=described, model_args={"channels": [4, 8, 8, 16]}, safe_serialization=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    net = original()
+    return net, folder(tmp_path_factory.mktemp("backbone"), net)
+
+
+def built(source, info=COLOURS, **more):
+    torch.manual_seed(0)
+    return models.build(Architecture(backbone=str(source), **more), info).eval()
+
+
+@pytest.fixture(scope="module")
+def model(pretrained):
+    return built(f"local-dir:{pretrained[1]}")
+
+
+def prepared(images, size=64, mode="bicubic"):
+    """What timm's network is to see of (samples, height, width, 3) uint8, by means of torchvision."""
+    from torchvision.transforms import InterpolationMode, Normalize
+    from torchvision.transforms.v2.functional import resize
+
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    pixels = resize(pixels, [size, size], InterpolationMode(mode), antialias=True)
+    return Normalize(MEAN, STD)(pixels)
+
+
+@torch.no_grad()
+def features(net, pixels):
+    return net.forward_head(net.forward_features(pixels), pre_logits=True)
+
+
+def test_the_body_is_the_pretrained_one_on_pixels_of_its_own_size_and_normalisation(pretrained, model):
+    images = toys.images(4, size=28, channels=3)
+    expected = features(pretrained[0], prepared(images))
+    logits = model.net.get_classifier()(expected)
+    torch.testing.assert_close(model(torch.from_numpy(images)), logits, rtol=1e-4, atol=1e-5)
+    body = {name: tensor for name, tensor in model.net.state_dict().items() if not name.startswith("fc.")}
+    assert all(torch.equal(pretrained[0].state_dict()[name], tensor) for name, tensor in body.items())
+
+
+def test_with_the_pretrained_head_the_logits_are_the_originals(pretrained):
+    net, path = pretrained
+    model = built(f"local-dir:{path}", info=Info(list("abcdefg"), 28, MEAN, STD, {}))
+    assert not torch.equal(model.net.get_classifier().weight, net.get_classifier().weight)  # though as many classes
+    model.net.get_classifier().load_state_dict(net.get_classifier().state_dict())
+    images = toys.images(4, size=28, channels=3)
+    with torch.inference_mode():
+        found, expected = model(torch.from_numpy(images)), net(prepared(images))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [16, 64])
+def test_pixels_are_resized_as_config_json_says(tmp_path, size, mode):
+    path = folder(tmp_path, original(), input_size=(3, size, size), interpolation=mode)
+    model, seen = built(f"local-dir:{path}"), []
+    model.net.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    images = toys.images(4, size=28, channels=3)
+    model(torch.from_numpy(images))
+    torch.testing.assert_close(seen[0], prepared(images, size, mode), rtol=1e-4, atol=1e-4)
+
+
+def test_pixels_of_the_right_size_are_left_as_they_are(model):
+    seen, images = [], toys.images(2, size=64, channels=3)
+    with model.net.register_forward_pre_hook(lambda module, given: seen.append(given[0])):
+        model(torch.from_numpy(images))
+    expected = (images / 255 - np.array(MEAN)) / np.array(STD)
+    np.testing.assert_allclose(seen[0].permute(0, 2, 3, 1), expected, rtol=0, atol=1e-5)
+
+
+def test_gray_images_sum_the_weights_of_the_colours(pretrained):
+    net, path = pretrained
+    model, seen = built(f"local-dir:{path}", info=GRAYS), []
+    torch.testing.assert_close(model.net.conv1[0].weight, net.conv1[0].weight.sum(dim=1, keepdim=True))
+    model.net.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    model(torch.full((1, 28, 28, 1), 51, dtype=torch.uint8))
+    torch.testing.assert_close(seen[0], torch.full((1, 1, 64, 64), (0.2 - 0.4) / 0.25), rtol=1e-5, atol=1e-5)
+
+
+def test_the_same_weights_from_a_file_are_the_same_body(pretrained, tmp_path, model):
+    kwargs = {"channels": [4, 8, 8, 16]}
+    torch.save({"model": pretrained[0].state_dict()}, tmp_path / "weights.pth")
+    headless = {name: value for name, value in pretrained[0].state_dict().items() if not name.startswith("fc.")}
+    save_file(headless, tmp_path / "headless.safetensors")
+    for name in ("weights.pth", "headless.safetensors"):
+        found = built(f"file:{tmp_path / name}", model="test_resnet", kwargs=kwargs).net.state_dict()
+        assert all(torch.equal(found[layer], value) for layer, value in headless.items())
+
+
+def test_a_saved_model_is_rebuilt_without_its_backbone(pretrained, tmp_path, model):
+    path = folder(tmp_path / "backbone", pretrained[0])
+    models.save(built(f"local-dir:{path}"), tmp_path / "model.safetensors")
+    for file in path.iterdir():
+        file.unlink()
+    loaded, images = models.load(tmp_path / "model.safetensors"), torch.from_numpy(toys.images(3, 28, 3))
+    with torch.inference_mode():
+        assert torch.equal(loaded(images), model(images))
+    models.save(loaded, tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
+def test_a_model_of_a_fixed_size_is_rebuilt_for_it(tmp_path):
+    torch.manual_seed(0)
+    net = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=1, embed_dim=12, num_heads=3)
+    save_for_hf(net, tmp_path, safe_serialization=True)
+    model = built(f"local-dir:{tmp_path}")
+    models.save(model, tmp_path / "saved.safetensors")
+    images = torch.from_numpy(toys.images(2, 28, 3))
+    with torch.inference_mode():
+        assert torch.equal(models.load(tmp_path / "saved.safetensors")(images), model(images))
+    assert model.size == (64, 64)
+
+
+def test_equal_seeds_build_equal_heads(pretrained, model):
+    again = built(f"local-dir:{pretrained[1]}").state_dict()
+    assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_digest_is_that_of_the_weights_file(pretrained):
+    assert backbones.sha256(f"local-dir:{pretrained[1]}") == files.sha256(pretrained[1] / "model.safetensors")
+    assert backbones.sha256(None) is None
+
+
+def test_what_the_hub_has_given_once_is_not_asked_for_again(pretrained, tmp_path, monkeypatch):
+    """The hub's cache, made by hand; no network."""
+    from huggingface_hub import constants
+
+    snapshot = tmp_path / "models--some--one" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--some--one" / "refs").mkdir()
+    (tmp_path / "models--some--one" / "refs/main").write_text("0" * 40)
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).write_bytes((pretrained[1] / name).read_bytes())
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    found = built("hf-hub:some/one")
+    assert backbones.sha256("hf-hub:some/one") == files.sha256(pretrained[1] / "model.safetensors")
+    assert torch.equal(found.net.state_dict()["conv1.0.weight"], pretrained[0].state_dict()["conv1.0.weight"])
+
+
+@pytest.mark.parametrize("source", ["hf-hub:timm/resnet18.a1_in1k", "resnet18.a1_in1k"])
+def test_a_hub_that_can_not_be_reached_is_a_sentence_within_seconds(source, tmp_path):
+    script = f"""
+import time, timm
+from pipeline import backbones, errors
+began = time.monotonic()
+def ask():
+    try:
+        backbones.sha256("{source}")
+    finally:
+        print(time.monotonic() - began)
+errors.run(ask)
+"""
+    result = run(sys.executable, "-c", script, cwd=CHECKOUT, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path))
+    assert float(result.stdout) < 20
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith(f"error: `backbone` is {source}, which is not on this machine")
+    assert "local-dir:FOLDER" in result.stderr and "HF_HOME" in result.stderr

@@ -1,0 +1,386 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline.distillation.objectives import kd, label_loss
+from pipeline.distillation.students import train_student
+from pipeline.logits import topk
+from pipeline.logits.targets import reader
+from pipeline.params import Distill
+from pipeline.project.data import UNLABELLED, Split
+from pipeline.project.errors import PipelineError
+from pipeline.scoring import metrics
+from pipeline.training import devices, loop
+from pipeline.training.loop import predict
+from pipeline.training.views import Looks, render
+from tests import toys
+
+TRAIN, VAL = toys.split(20), toys.split(12, seed=1)
+LOOKS = Looks(toys.VIEWS, 3, count=2)
+
+
+def labels_only(logits, labels, *_):
+    return label_loss(logits, labels)
+
+
+def fit(model, loss=labels_only, looks=LOOKS, train=TRAIN, seed=0, targets=None, **changes):
+    settings = toys.TRAINING.model_copy(update=changes)
+    return loop.fit(model, train, VAL, settings, looks, loss, device=toys.CPU, seed=seed, name="toy", targets=targets)
+
+
+def from_array(targets):
+    return lambda view, ids: targets[view, ids].astype(np.float32)
+
+
+def trained_weights(seed=0, **arguments):
+    model = toys.classifier()
+    fit(model, seed=seed, **arguments)
+    return model.state_dict()
+
+
+def same_bits(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_equal_seeds_give_equal_weights_bit_for_bit():
+    assert same_bits(trained_weights(), trained_weights())
+
+
+def test_another_seed_gives_other_weights():
+    assert not same_bits(trained_weights(), trained_weights(seed=1))
+
+
+def test_dropout_is_seeded_too():
+    architecture = toys.ARCHITECTURE.model_copy(update={"kwargs": {**toys.KWARGS, "drop_rate": 0.5}})
+
+    def run(stray):
+        model = toys.classifier(architecture=architecture)
+        torch.rand(stray)
+        fit(model)
+        return model.state_dict()
+
+    assert same_bits(run(stray=0), run(stray=10))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_refused_with_name_and_rate(value):
+    with pytest.raises(PipelineError, match=r"`toy` diverged in epoch 1.*`lr` \(now 0\.01\)"):
+        fit(toys.classifier(), loss=lambda logits, *_: logits.sum() * value)
+
+
+def test_it_learns_what_can_be_separated():
+    model = toys.classifier()
+    result = fit(model, train=toys.split(96), epochs=6)
+    assert result.scores["accuracy"] == 1
+    assert result.curve[-1]["train_loss"] < result.curve[0]["train_loss"]
+
+
+def test_the_model_trains_in_train_mode_and_is_left_in_eval_mode():
+    model, modes = toys.classifier(), []
+
+    def loss(logits, labels, soft, progress):
+        modes.append({module.training for module in model.modules()})
+        return label_loss(logits, labels)
+
+    fit(model, loss=loss)
+    assert modes == [{True}] * 6
+    assert not any(module.training for module in model.modules())
+
+
+def seen(count, epochs, seed=0, objective=label_loss):
+    """Each step's (images, labels, targets) where a target spells its own view and sample."""
+    views = epochs if count is None else count
+    targets = np.zeros((views, len(TRAIN), 2), np.float16)
+    targets[:, :, 0] = np.arange(views)[:, None]
+    targets[:, :, 1] = np.arange(len(TRAIN))
+    model, inputs, steps = toys.classifier(), [], []
+    model.register_forward_pre_hook(lambda module, given: inputs.append(given[0].numpy()) if module.training else None)
+
+    def loss(logits, labels, soft, progress):
+        assert soft.dtype == torch.float32
+        steps.append((inputs[-1], labels.numpy(), soft.numpy().astype(int)))
+        return objective(logits, labels)
+
+    fit(model, loss=loss, looks=Looks(toys.VIEWS, 3, count), targets=from_array(targets), epochs=epochs, seed=seed)
+    return steps
+
+
+def test_targets_and_labels_belong_to_the_look_that_is_seen():
+    for images, labels, soft in seen(count=2, epochs=3):
+        views, ids = soft.T
+        assert np.array_equal(images, render(TRAIN.images, ids, views[0], 3, toys.VIEWS))
+        assert np.array_equal(labels, TRAIN.labels[ids])
+
+
+@pytest.mark.parametrize(("count", "views"), [(2, [0, 1, 0]), (1, [0, 0, 0]), (None, [0, 1, 2])])
+def test_an_epoch_sees_one_look_at_every_sample_once(count, views):
+    steps = [soft for _, _, soft in seen(count, epochs=3)]
+    for epoch, view in enumerate(views):
+        soft = np.concatenate(steps[3 * epoch : 3 * epoch + 3])
+        assert set(soft[:, 0]) == {view}
+        assert sorted(soft[:, 1]) == list(range(20))
+
+
+@pytest.mark.parametrize("samples", [1, 20, 64, 65, 1000])
+def test_a_shuffled_epoch_has_every_sample_once(monkeypatch, samples):
+    monkeypatch.setattr(loop, "WINDOW", 64)
+    assert sorted(loop.shuffled(samples, np.random.default_rng(0))) == list(range(samples))
+
+
+def test_an_epoch_reads_slice_by_slice_and_shuffles_within(monkeypatch):
+    monkeypatch.setattr(loop, "WINDOW", 64)
+    random = np.random.default_rng(0)
+    first, second = loop.shuffled(1024, random), loop.shuffled(1024, random)
+    slices = first.reshape(16, 64)
+    assert all(len(set((part - start) % 1024)) == 64 and ((part - start) % 1024).max() == 63
+               for part in slices for start in [_start(part)])  # fmt: skip
+    assert not any((np.diff(part) == 1).mean() > 0.2 for part in slices)
+    assert _start(first[:64]) % 64 != _start(second[:64]) % 64  # cut elsewhere
+
+
+def _start(part):
+    """The first sample of a slice that may run over the end."""
+    ids = set(part)
+    return next(sample for sample in part if (sample - 1) % 1024 not in ids)
+
+
+def test_the_order_of_samples_does_not_depend_on_the_loss():
+    first = seen(count=2, epochs=2)
+    second = seen(count=2, epochs=2, objective=lambda logits, labels: label_loss(logits, 1 - labels))
+    assert all(np.array_equal(one[2], other[2]) for one, other in zip(first, second, strict=True))
+
+
+def test_epochs_have_orders_of_their_own():
+    first, second = np.split(np.concatenate([soft[:, 1] for _, _, soft in seen(count=1, epochs=2)]), 2)
+    assert not np.array_equal(first, second)
+
+
+def test_final_scores_are_those_of_the_model_that_is_left():
+    model = toys.classifier()
+    result = fit(model)
+    expected = metrics.scores(predict(model, VAL.images, toys.CPU, exact=True), VAL.labels)
+    assert result.scores == expected
+    assert [row["epoch"] for row in result.curve] == [1, 2]
+    assert result.curve[-1]["val_accuracy"] == expected["accuracy"]
+    assert result.cost["images"] == 40
+
+
+def test_predictions_do_not_depend_on_the_batch(monkeypatch):
+    whole = predict(toys.classifier(), TRAIN.images, toys.CPU, exact=True)
+    monkeypatch.setitem(loop.EVALUATION_BATCH, "cpu", 7)
+    np.testing.assert_allclose(
+        predict(toys.classifier(), TRAIN.images, toys.CPU, exact=True), whole, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_exact_predictions_of_a_bf16_model_are_those_in_fp32():
+    half = toys.classifier(architecture=toys.ARCHITECTURE.model_copy(update={"precision": "bf16"}))
+    full = predict(toys.classifier(), TRAIN.images, toys.CPU, exact=True)
+    assert np.array_equal(predict(half, TRAIN.images, toys.CPU, exact=True), full)
+    assert not np.array_equal(predict(half, TRAIN.images, toys.CPU, exact=False), full)
+
+
+def test_auto_is_one_of_the_two_precisions_as_the_machine_computes():
+    auto, full, half = (
+        predict(toys.classifier(architecture=toys.ARCHITECTURE.model_copy(update={"precision": precision})),
+                TRAIN.images, toys.CPU, exact=False)
+        for precision in ("auto", "fp32", "bf16")
+    )  # fmt: skip
+    assert np.array_equal(auto, half if devices.computes_in_bf16(toys.CPU) else full)
+
+
+TARGETS = np.random.default_rng(0).normal(0, 2, (2, 20, 2)).astype(np.float16)
+
+
+def student(alpha=None, targets=TARGETS, student_seed=0, settings=toys.STUDENT):
+    fixed = {"sources": ["single"], "objective": "kd", "cross_fit": 1, "temperature": 4.0}
+    distill = None if alpha is None else Distill(alpha=alpha, **fixed)
+    model, _ = train_student(
+        toys.INFO, TRAIN, VAL, settings, toys.VIEWS, seed=0, student_seed=student_seed, device=toys.CPU,
+        name="student", distill=distill, targets=None if alpha is None else reader(targets, (2, 20, 2), 4.0),
+    )  # fmt: skip
+    return model.state_dict()
+
+
+def test_a_student_of_alpha_zero_is_the_control_bit_for_bit():
+    assert same_bits(student(alpha=0.0), student())
+
+
+def test_a_teacher_makes_a_difference():
+    assert not same_bits(student(alpha=0.5), student())
+
+
+def test_label_smoothing_of_the_student_reaches_both_arms():
+    smoothed = toys.STUDENT.model_copy(update={"label_smoothing": 0.1})
+    assert not same_bits(student(settings=smoothed), student())
+    assert same_bits(student(alpha=0.0, settings=smoothed), student(settings=smoothed))
+
+
+def test_students_of_other_seeds_differ():
+    assert not same_bits(student(), student(student_seed=1))
+
+
+def test_a_student_equals_the_training_loop_with_the_kd():
+    from pipeline.project.randomness import derive
+
+    model = toys.classifier(seed=derive(0, "student", 0))
+    looks = Looks.cached(toys.VIEWS, 0)
+    changes = {"weight_decay": toys.STUDENT.weight_decay}
+    fit(model, lambda logits, labels, soft, _: kd(logits, soft, 4.0), looks, seed=derive(0, "student", 0),
+        targets=from_array(TARGETS), **changes)  # fmt: skip
+    taught = student(alpha=1.0)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, taught[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_student_can_be_taught_from_top_k_rows():
+    whole = np.zeros((2, 20, 2), np.float16)
+    whole[:, :, 0] = TARGETS[:, :, 0]
+    rows = np.stack([topk.encode(look.astype(np.float32), 1) for look in whole])
+    assert same_bits(student(alpha=0.5, targets=rows), student(alpha=0.5, targets=whole))
+
+
+def test_mixed_looks_are_taught_with_mixed_labels():
+    mixed = toys.VIEWS.model_copy(update={"mixup": 1.0})
+    seen = []
+
+    def loss(logits, labels, soft, progress):
+        seen.append(labels)
+        return label_loss(logits, labels)
+
+    fit(toys.classifier(), loss=loss, looks=Looks(mixed, 3, count=2))
+    labels = torch.cat(seen)
+    assert labels.shape == (40, 2)
+    torch.testing.assert_close(labels.sum(dim=1), torch.ones(40))
+    assert ((labels > 0.1) & (labels < 0.9)).any()
+
+
+def test_a_compiled_model_learns_the_same():
+    plain, compiled = toys.classifier(), toys.classifier()
+    fit(plain, epochs=1)
+    settings = toys.TRAINING.model_copy(update={"epochs": 1})
+    loop.fit(compiled, TRAIN, VAL, settings, LOOKS, labels_only, device=toys.CPU, seed=0, name="toy", compiled=True)
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], tensor, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 2), (2, 19, 2), (2, 20, 3)])
+def test_targets_of_another_shape_are_refused_with_both_shapes(shape):
+    with pytest.raises(PipelineError, match=r"need \(2, 20, 2\)") as refused:
+        student(alpha=0.5, targets=np.zeros(shape, np.float16))
+    assert str(shape) in str(refused.value)
+
+
+def test_the_loss_is_told_how_much_of_training_is_done():
+    seen = []
+
+    def loss(logits, labels, soft, progress):
+        seen.append(progress)
+        return label_loss(logits, labels)
+
+    fit(toys.classifier(), loss=loss)
+    assert seen == pytest.approx(np.arange(len(seen)) / len(seen)) and len(seen) == 2 * 3
+
+
+def floats(model):
+    return {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+
+
+def test_the_average_of_weights_is_what_is_left_and_evaluated():
+    """With a decay of 0.5 by hand: half of the average before and half of the weights after each step."""
+    snapshots = []
+
+    def loss(logits, labels, *_):
+        snapshots.append(floats(model))
+        return label_loss(logits, labels)
+
+    model = toys.classifier()
+    plain = fit(model, loss=loss)
+    after_each = [*snapshots[1:], floats(model)]
+    other = toys.classifier()
+    averaged = fit(other, ema=0.5)
+    expected = after_each[0]
+    for weights in after_each[1:]:
+        expected = {name: 0.5 * expected[name] + 0.5 * weights[name] for name in expected}
+    for name, value in expected.items():
+        if "running" not in name:
+            torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+    assert averaged.scores != plain.scores
+
+
+def state(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_a_frozen_body_stays_as_it_is_while_the_head_learns():
+    model = toys.classifier()
+    before = state(model)
+    fit(model, freeze_epochs=2)
+    changed = {name for name, value in state(model).items() if not torch.equal(value, before[name])}
+    assert changed == {"net.fc.weight", "net.fc.bias"}
+
+
+def test_after_the_frozen_epochs_everything_learns():
+    model = toys.classifier()
+    before = state(model)
+    fit(model, freeze_epochs=1)
+    changed = {name for name, value in state(model).items() if not torch.equal(value, before[name])}
+    assert changed == set(before)
+    assert int(model.net.bn1.num_batches_tracked) == 3  # of the second epoch alone
+
+
+def test_each_layer_has_its_share_of_the_rate():
+    """By hand: of a body of a stem and four blocks, a head learns at the whole rate, each layer before it at half."""
+    model = toys.classifier()
+    groups = loop.decayed_groups(model, weight_decay=0.1, layer_decay=0.5)
+    found = {id(parameter): (group["lr_scale"], group["weight_decay"]) for group in groups
+             for parameter in group["params"]}  # fmt: skip
+    layers = {"conv1": 5, "bn1": 5, "layer1": 4, "layer2": 3, "layer3": 2, "layer4": 1, "fc": 0}
+    for name, parameter in model.net.named_parameters():
+        share = 0.5 ** layers[name.split(".")[0]]
+        assert found[id(parameter)] == (share, 0.1 if parameter.ndim > 1 else 0), name
+
+
+def test_rates_follow_the_layers_through_training():
+    slow, fast = toys.classifier(), toys.classifier()
+    before = state(slow)
+    fit(slow, epochs=1, layer_decay=1e-4)
+    fit(fast, epochs=1)
+    moved = {name: [float((state(model)[name] - before[name]).abs().max()) for model in (slow, fast)]
+             for name in ("net.layer1.0.conv1.weight", "net.fc.weight")}  # fmt: skip
+    assert moved["net.layer1.0.conv1.weight"][0] < 1e-3 * moved["net.layer1.0.conv1.weight"][1]
+    assert moved["net.fc.weight"][0] > 0.1 * moved["net.fc.weight"][1]
+
+
+def test_only_the_chosen_samples_are_learned_from():
+    chosen, seen = np.array([3, 4, 9, 11, 15, 19]), []
+
+    def targets(view, ids):
+        seen.append(ids)
+        return np.zeros((len(ids), 2), np.float32)
+
+    cost = loop.fit(
+        toys.classifier(), TRAIN, VAL, toys.TRAINING, LOOKS, labels_only, device=toys.CPU, seed=0, name="toy",
+        targets=targets, ids=chosen,
+    ).cost  # fmt: skip
+    assert sorted(np.concatenate(seen)) == sorted(np.tile(chosen, 2)) and cost["images"] == 12
+
+
+def test_images_without_labels_change_a_taught_student_and_not_the_control():
+    labelled = toys.split(24)
+    more = Split(np.concatenate([labelled.images, toys.split(24, seed=3).images]),
+                 np.concatenate([labelled.labels, np.full(24, UNLABELLED)]))  # fmt: skip
+
+    def student(train, alpha, **settings):
+        distill = Distill(sources=["single"], objective="kd", cross_fit=1, alpha=alpha, temperature=2.0)
+        answers = np.random.default_rng(0).normal(size=(48, 2)).astype(np.float32)
+        model, trained = train_student(
+            toys.INFO, train, toys.split(8), toys.STUDENT, toys.VIEWS, seed=0, student_seed=0, device=toys.CPU,
+            name="x", distill=distill, targets=lambda view, ids: answers[ids],
+        )  # fmt: skip
+        return model.state_dict(), trained.cost["images"]
+
+    for alpha, images in ((0.0, 48), (0.5, 96)):
+        (alone, _), (joined, seen) = student(labelled, alpha), student(more, alpha)
+        assert seen == images  # two epochs
+        assert all(torch.equal(alone[key], joined[key]) for key in alone) == (alpha == 0)

@@ -1,0 +1,160 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.params import Architecture
+from pipeline.project.data import Info
+from pipeline.project.errors import PipelineError
+from pipeline.training import models
+from tests import toys
+
+COLOURS = Info(["a", "b", "c"], 8, [0.1, 0.5, 0.9], [0.2, 0.3, 0.4], {})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A model whose batch-norm statistics are no longer the initial ones, and its file."""
+    model = toys.classifier().train()
+    model(torch.from_numpy(toys.images(16)))
+    models.save(model.eval(), tmp_path / "model.safetensors")
+    return model, tmp_path / "model.safetensors"
+
+
+def logits(model, images):
+    with torch.inference_mode():
+        return model(torch.from_numpy(images))
+
+
+def first_convolution(model):
+    return next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+
+
+def test_a_loaded_model_gives_identical_logits(saved):
+    model, path = saved
+    assert torch.equal(logits(models.load(path), toys.images(9, seed=1)), logits(model, toys.images(9, seed=1)))
+
+
+def test_a_loaded_model_is_in_eval_mode_and_knows_what_it_is(saved):
+    loaded = models.load(saved[1])
+    assert not loaded.training
+    assert (loaded.info, loaded.architecture) == (toys.INFO, toys.ARCHITECTURE)
+
+
+def test_equal_models_give_equal_files(saved, tmp_path):
+    models.save(saved[0], tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == saved[1].read_bytes()
+
+
+def test_the_file_is_plain_json_and_raw_tensors(saved):
+    model, path = saved
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    assert json.loads(header.pop("__metadata__")["spec"])["info"]["classes"] == toys.INFO.classes
+    state = model.state_dict()
+    assert set(header) == set(state)
+    types = {"F32": np.float32, "I64": np.int64}
+    for name, entry in header.items():
+        low, high = (start + offset for offset in entry["data_offsets"])
+        tensor = np.frombuffer(content[low:high], types[entry["dtype"]]).reshape(entry["shape"])
+        assert np.array_equal(tensor, state[name].numpy())
+
+
+def test_the_model_normalises_its_pixels_itself():
+    model, pixels = toys.classifier(info=COLOURS), toys.images(4, channels=3)
+    normalised = (pixels / 255 - np.array(COLOURS.mean)) / np.array(COLOURS.std)
+    with torch.inference_mode():
+        expected = model.net(torch.from_numpy(normalised.transpose(0, 3, 1, 2)).float())
+    torch.testing.assert_close(logits(model, pixels), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_logits_are_float32_one_a_class():
+    found = logits(toys.classifier(info=COLOURS), toys.images(4, channels=3))
+    assert (found.dtype, found.shape) == (torch.float32, (4, 3))
+
+
+def test_equal_seeds_build_equal_weights():
+    first, second = (toys.classifier(seed=3).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_stem_stride_is_set_and_survives_saving(tmp_path):
+    changed = toys.ARCHITECTURE.model_copy(update={"stem_stride": 1})
+    model = toys.classifier(architecture=changed)
+    assert first_convolution(toys.classifier()).stride == (2, 2)
+    assert first_convolution(model).stride == (1, 1)
+    models.save(model, tmp_path / "model.safetensors")
+    assert first_convolution(models.load(tmp_path / "model.safetensors")).stride == (1, 1)
+
+
+def test_parameters_are_counted_without_buffers():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    assert models.parameters(model) == 3 * 4 + 4 + 4 + 4
+
+
+def test_an_unknown_name_is_refused_with_close_ones():
+    with pytest.raises(PipelineError, match=r"no model `test_resnett`.*test_resnet\b"):
+        models.build(Architecture(model="test_resnett"), toys.INFO)
+
+
+def test_an_unknown_name_like_no_other_is_refused():
+    with pytest.raises(PipelineError, match=r"list_models"):
+        models.build(Architecture(model="?????????"), toys.INFO)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"no_such_argument": 1},
+        {"channels": 5},
+        {"act_layer": "nope"},
+        {"global_pool": "nope"},
+        {"num_classes": 7},
+        {"channels": []},
+        {"layers": []},
+        {"block": "basic"},
+        {"features_only": True},
+        {"checkpoint_path": "/nowhere/weights.bin"},
+    ],
+    ids=str,
+)
+def test_arguments_that_timm_cannot_use_are_refused(kwargs):
+    with pytest.raises(PipelineError, match=f"`test_resnet` with kwargs .*{next(iter(kwargs))}"):
+        models.build(Architecture(model="test_resnet", kwargs=kwargs), toys.INFO)
+
+
+def test_an_image_size_that_the_model_cannot_use_is_refused():
+    with pytest.raises(PipelineError, match="images of 8 pixels"):
+        models.build(Architecture(model="test_vit"), toys.INFO)
+
+
+@pytest.mark.parametrize("left", [0, 4, 100, -10])
+def test_a_truncated_file_is_refused_by_path(saved, left):
+    saved[1].write_bytes(saved[1].read_bytes()[:left])
+    with pytest.raises(PipelineError, match=r"model\.safetensors is corrupt"):
+        models.load(saved[1])
+
+
+@pytest.mark.parametrize("start", [0, 9, 40])
+def test_a_damaged_header_is_refused_by_path(saved, start):
+    content = bytearray(saved[1].read_bytes())
+    content[start : start + 8] = b"\xff" * 8
+    saved[1].write_bytes(content)
+    with pytest.raises(PipelineError, match=r"model\.safetensors is corrupt"):
+        models.load(saved[1])
+
+
+def test_a_file_of_another_program_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(PipelineError, match="not written by this pipeline"):
+        models.load(tmp_path / "other.safetensors")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(PipelineError, match=r"model\.safetensors is missing"):
+        models.load(tmp_path / "model.safetensors")
