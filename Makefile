@@ -8,7 +8,7 @@ SMOKE := .smoke
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro verify test chaos browser test-browser lint smoke bench ui backfill wire
+.PHONY: help repro verify test chaos browser test-browser lint smoke bench ui backfill
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -19,8 +19,8 @@ $(READY): requirements.txt
 	pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-repro: $(READY)  ## run what has changed, JOBS=2 stages at a time; PROFILE=profiles/full.yaml applies a profile first
-	@python -m stages.wiring $(if $(PROFILE),--profile $(PROFILE))
+repro: $(READY)  ## run what has changed, JOBS=2 stages at a time; PROFILE=profiles/full.yaml becomes params.yaml first
+	@$(if $(PROFILE),cp $(PROFILE) params.yaml)
 	@python -m stages.parallel $(JOBS)
 	@echo && cat reports/benchmark.md reports/decision.md && echo "Compare runs: make ui"
 
@@ -31,14 +31,14 @@ test: $(READY)  ## run every test, the whole pipeline on embedded data among the
 	python -m pytest
 
 chaos: $(READY)  ## kill the pipeline on the digits at 100 random moments; an hour
-	TRIALS=100 python -m pytest -s tests/test_chaos.py
+	TRIALS=100 python -m pytest -s tests/stages/test_chaos.py
 
 browser:  ## install Debian's Chromium and its driver, for test-browser
 	@command -v chromedriver > /dev/null || \
 	  { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq chromium chromium-driver; } > /dev/null
 
 test-browser: $(READY) browser  ## look at MLflow's UI and the report in a real browser
-	REQUIRE_BROWSER=1 python -m pytest tests/test_ui.py
+	REQUIRE_BROWSER=1 python -m pytest tests/tracking/test_ui.py
 
 lint: $(READY)  ## check style and format
 	ruff check .
@@ -48,7 +48,7 @@ smoke: $(READY)  ## the same pipeline on tiny data and models, in a scratch copy
 	@rm -rf $(SMOKE) && mkdir $(SMOKE)
 	@git ls-files -z --cached --others --exclude-standard | tar -c --null -T - -f - | tar -x -C $(SMOKE) -f -
 	@cd $(SMOKE) && rm -f dvc.lock && git init -q && unset MLFLOW_TRACKING_URI && \
-	  python -m stages.wiring --profile profiles/smoke.yaml && python -m stages.parallel $(JOBS) && \
+	  cp profiles/smoke.yaml params.yaml && python -m stages.parallel $(JOBS) && \
 	  echo && cat reports/benchmark.md
 
 bench: $(READY)  ## measure the engine against what bounds it, after `make repro`; 26 minutes on two cores
@@ -60,6 +60,3 @@ ui: $(READY)  ## open the MLflow UI on http://127.0.0.1:5000; prints the address
 
 backfill: $(READY)  ## send MLflow the runs that it missed while it could not be reached
 	@python -m pipeline.tracking.backfill
-
-wire: $(READY)  ## rewrite dvc.yaml's lists after adding or removing a teacher, a source or a seed
-	python -m stages.wiring

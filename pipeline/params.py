@@ -1,6 +1,6 @@
-"""params.yaml as typed values. The only reader of that file: a value that gets past this module is usable.
+"""params.yaml, laid over pipeline/defaults.yaml, as typed values: what gets past this module is usable.
 
-`python -m pipeline.params` checks the file and prints nothing when all is well.
+The schema checks and has no defaults. `python -m pipeline.params` checks the files and prints nothing when all is well.
 """
 
 import difflib
@@ -19,12 +19,14 @@ from ruamel.yaml.nodes import Node, ScalarNode
 
 from pipeline.project import errors, paths
 from pipeline.project.errors import PipelineError
-from pipeline.training import folds
 
-STUDENT_ARMS = ("baseline", "single", "ensemble")  # a student's name is ARM-SEED
+DEFAULTS = Path(__file__).with_name("defaults.yaml")
+BASELINE = "baseline"  # the arm without a teacher
+STUDENT_ARMS = (BASELINE, "single", "ensemble")  # a student's name is ARM-SEED
 LARGEST = 100_000  # values in a YAML file, each alias counted as what it stands for: nine lines can mean a billion
 SENTENCES = 20  # said of one file, at most
 SHOWN = 60  # characters of a key or a value in a sentence, at most
+LONGEST_PARAM = 6000  # characters, MLflow's limit
 LONGEST_NAME = 255  # bytes that file systems give to a name
 HUB_NAME = r"[\w.-]+/[\w.-]+(@[\w./-]+)?"  # with @ a branch, a tag or a commit
 TIMM_NAME = r"[a-z0-9_]+(\.[a-z0-9_]+)?"
@@ -37,7 +39,7 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 CombinationMethod = Literal["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
-Source = Annotated[str, Field(pattern=r"^(single|ensemble|from_[a-z][a-z0-9_]{0,31}(-[0-9]{1,10})?)$")]
+Source = Annotated[str, Field(pattern=r"^(single|ensemble|from_[a-z][a-z0-9_]{0,31})$")]
 Temperature = Annotated[float, Field(gt=0, le=1000)]
 OBJECTIVE_WEIGHTS = {"dkd": {"target": 1.0, "others": 8.0}, "dist": {"inter": 1.0, "intra": 1.0}}  # and their defaults
 SOURCES = ("fashion_mnist", "digits", "image_folder", "csv")
@@ -124,25 +126,32 @@ class Data(Block):
     val_fraction: Fraction
     test_fraction: Fraction
     train_samples: Count | None
-    class_weights: Literal["none", "balanced"]
 
 
 class Augmentation(Block):
+    """Of every training image; see pipeline.training.views."""
+
     shift: Annotated[int, Field(ge=0, le=64)]
     flip: bool
     erase: Probability
+
+
+class StudentViews(Block):
+    """How many views of each image are cached, and how they are mixed with another image's."""
+
+    count: Annotated[int, Field(ge=1, le=1000)]
     mixup: Annotated[float, Field(ge=0, le=100)]
     cutmix: Annotated[float, Field(ge=0, le=100)]
 
-    @property
-    def mixes(self) -> bool:
-        return self.mixup > 0 or self.cutmix > 0
+
+class LabelLoss(Block):
+    class_weights: Literal["none", "balanced"]
 
 
-class Views(Augmentation):
-    """Augmentation, and how many looks of it are cached."""
+class CrossFit(Block):
+    """In how many folds teachers label what they did not learn from; 1: each labels what it has seen."""
 
-    count: Annotated[int, Field(ge=1, le=1000)]
+    folds: Annotated[int, Field(ge=1, le=20)]
 
 
 class Compute(Block):
@@ -160,17 +169,12 @@ class Logits(Block):
 class Architecture(Block):
     """A timm model by name, or by the pretrained weights that it starts from; see pipeline.training.models.build."""
 
-    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    backbone: Backbone | None = None
-    kwargs: Annotated[dict[str, Any], AfterValidator(_plain)] = {}
-    stem_stride: Annotated[int, Field(ge=1, le=4)] | None = None
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
-
-    @property
-    def local(self) -> str | None:
-        """The folder or file of a backbone on this machine."""
-        kind, _, place = (self.backbone or "").partition(":")
-        return place if kind in ("local-dir", "file") else None
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None
+    kwargs: Annotated[dict[str, Any], AfterValidator(_plain)]
+    backbone: Backbone | None
+    backbone_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    stem_stride: Annotated[int, Field(ge=1, le=4)] | None
+    precision: Literal["auto", "fp32", "bf16"]
 
     @model_validator(mode="after")
     def _names_a_model(self) -> "Architecture":
@@ -187,11 +191,11 @@ class Training(Block):
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     batch_size: Annotated[BatchSize, Field(ge=2)]
     lr: Positive
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    freeze_epochs: Annotated[int, Field(ge=0)] = 0
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    freeze_epochs: Annotated[int, Field(ge=0)]
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
 
     @model_validator(mode="after")
     def _freezes_within_training(self) -> "Training":
@@ -205,17 +209,17 @@ class Model(Architecture, Training):
 
 
 class Teacher(Model):
-    """With `seeds`, a deep ensemble: a member NAME-SEED for each of them (Lakshminarayanan et al. 2017)."""
+    """Blocks that differ in `seed` alone are a deep ensemble (Lakshminarayanan et al. 2017)."""
 
-    seeds: Seeds | None = None
+    seed: Seed
 
 
 class Student(Model):
-    """Of both arms; the control arm's has something of `baseline` in place of its own."""
+    """Of all arms; the baseline's has something of `baseline` in place of its own."""
 
 
 class Baseline(Block):
-    """What the control arm has of its own, so that it is as good as it can be without a teacher."""
+    """What the student alone has of its own, so that it is as good as it can be without a teacher."""
 
     lr: Positive
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
@@ -242,18 +246,16 @@ class Distill(Block):
     """How students are taught; see pipeline.distillation.objectives.
 
     sources: the best single teacher on val, the ensemble, or from_NAME: the teacher of that name.
-    cross_fit: in how many folds teachers label what they did not learn from; 1: each labels what it has seen.
     weights: of the objective's own terms. alpha_end, temperature_end: what they change to in the course of training.
     """
 
     sources: Annotated[list[Source], Field(min_length=1), AfterValidator(_distinct)]
     objective: Literal["kd", "standardised_kd", "dkd", "dist", "mse", "soft_ce"]
-    cross_fit: Annotated[int, Field(ge=1, le=20)]
-    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    weights: dict[str, Annotated[float, Field(ge=0)]]
     alpha: Probability
     temperature: Temperature
-    alpha_end: Probability | None = None
-    temperature_end: Temperature | None = None
+    alpha_end: Probability | None
+    temperature_end: Temperature | None
 
     @property
     def teaches(self) -> bool:
@@ -321,7 +323,10 @@ class Ci(Block):
 class Params(Block):
     seed: Seed
     data: Data
-    views: Views
+    views: Augmentation
+    student_views: StudentViews
+    loss: LabelLoss
+    cross_fit: CrossFit
     logits: Logits
     compute: Compute
     teachers: Annotated[dict[TeacherName, Teacher], Field(min_length=1)]
@@ -348,18 +353,12 @@ class Params(Block):
                 raise ValueError(f"`teachers.{name}` has the name of what is made from a model; choose another name")
         return self
 
-    @property
-    def augmentation(self) -> Augmentation:
-        """What teachers train with: ever new looks, none mixed, as whoever learns from soft labels teaches worse."""
-        return Augmentation(**self.views.model_dump(include={"shift", "flip", "erase"}), mixup=0, cutmix=0)
-
     @model_validator(mode="after")
     def _sources_exist(self) -> "Params":
-        members = self.members()
         for source in self.distill.sources:
             name = source.removeprefix("from_")
-            if name != source and name not in members:
-                raise ValueError(f"`distill.sources` has {source}, but the teachers are {', '.join(members)}")
+            if name != source and name not in self.teachers:
+                raise ValueError(f"`distill.sources` has {source}, but the teachers are {', '.join(self.teachers)}")
         return self
 
     @model_validator(mode="after")
@@ -368,65 +367,88 @@ class Params(Block):
             raise ValueError("`distill.temperature_end` needs all logits; set `logits.top_k` to null")
         return self
 
-    @property
-    def class_weights(self) -> Literal["none", "balanced"]:
-        """What training depends on of `data`, beside the prepared images."""
-        return self.data.class_weights
+    def fold_teachers(self, teacher: str) -> list[str]:
+        """The names of those that label the training images in that teacher's place; none without cross-fitting."""
+        count = self.cross_fit.folds
+        return [fold_name(teacher, fold, count) for fold in range(count)] if count > 1 else []
 
-    def members(self) -> dict[str, str]:
-        """The name of every model that is trained as a teacher, and the block under `teachers` that it follows."""
-        return {
-            name if seed is None else f"{name}-{seed}": name
-            for name, teacher in self.teachers.items()
-            for seed in teacher.seeds or [None]
-        }
+    def teacher(self, name: str) -> Teacher:
+        if name not in self.teachers:
+            raise PipelineError(f"{paths.PARAMS} has no teacher `{name}`; it has {', '.join(self.teachers)}.")
+        return self.teachers[name]
 
-    def fold_teachers(self, member: str) -> list[str]:
-        """The names of those that label the training images in that member's place; none without cross-fitting."""
-        count = self.distill.cross_fit
-        return [folds.name_of(member, fold, count) for fold in range(count)] if count > 1 else []
-
-    def with_fold_teachers(self, member: str) -> list[str]:
-        """The names of the member and of its fold teachers."""
-        return [member, *self.fold_teachers(member)]
-
-    def trained_teachers(self) -> dict[str, str]:
-        """The members and their fold teachers, with the block under `teachers` that each follows."""
-        return {name: block for member, block in self.members().items() for name in self.with_fold_teachers(member)}
-
-    def teacher(self, member: str) -> Teacher:
-        if member not in (members := self.members()):
-            raise PipelineError(f"{paths.PARAMS} has no teacher `{member}`; it has {', '.join(members)}.")
-        return self.teachers[members[member]]
-
-    def control(self) -> Student:
-        """The student of the control arm."""
+    def baseline_student(self) -> Student:
+        """The student of the baseline."""
         return self.student.model_copy(update=self.baseline.model_dump())
 
-    def sources(self) -> list[str]:
-        return list(self.distill.sources)
-
     def student_arms(self) -> dict[str, list[str]]:
-        """Each arm's models, one a seed: the control arm `baseline`, then the sources of distillation."""
-        return {arm: [f"{arm}-{seed}" for seed in self.student_seeds] for arm in ("baseline", *self.distill.sources)}
+        """Each arm's models, one a seed: the baseline, then the sources of distillation."""
+        return {arm: [f"{arm}-{seed}" for seed in self.student_seeds] for arm in (BASELINE, *self.distill.sources)}
 
     def models(self) -> list[str]:
-        """The name of every model that is trained."""
-        return [*self.members(), *(model for models in self.student_arms().values() for model in models)]
+        """The name of every model that may ship."""
+        return [*self.teachers, *(model for models in self.student_arms().values() for model in models)]
 
 
-def load(path: Path = paths.PARAMS) -> Params:
-    """Read and validate the file; every mistake in it is a sentence of one PipelineError."""
-    raw = read(path, YAML(typ="safe", pure=True))
+def fold_name(teacher: str, fold: int, folds: int) -> str:
+    """The name of the teacher that did not learn from that fold."""
+    return f"{teacher}-fold{fold}of{folds}"
+
+
+def load(path: Path = paths.PARAMS, defaults: Path = DEFAULTS) -> Params:
+    """Read and validate both files; every mistake in them is a sentence of one PipelineError."""
+    reader = YAML(typ="safe", pure=True)
+    own, document = read(path, reader), read(defaults, reader)
     try:
-        return Params.model_validate(raw)
+        return Params.model_validate(overlay(document, own))
     except ValidationError as invalid:
         mistakes = invalid.errors()
         misspelt = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]  # explains what is missing
-        sentences = [_sentence(mistake) for mistake in misspelt or mistakes]
+        mistakes = misspelt or mistakes
+        sentences = [f"{_file_of(mistake, own, path)}: {_sentence(mistake)}" for mistake in mistakes]
         if len(sentences) > SENTENCES:
-            sentences[SENTENCES:] = [f"{len(sentences) - SENTENCES} more mistakes."]
-        raise PipelineError("\n       ".join(f"{path}: {sentence}" for sentence in sentences)) from None
+            sentences[SENTENCES:] = [f"{path}: {len(sentences) - SENTENCES} more mistakes."]
+        raise PipelineError("\n       ".join(sentences)) from None
+
+
+def overlay(defaults: Any, own: Any) -> Any:
+    """`own` laid over the content of pipeline/defaults.yaml, whose block `teacher` is below each block of `teachers`."""
+    if not isinstance(own, dict) or not isinstance(defaults, dict):
+        return own
+    below = {key: value for key, value in defaults.items() if key != "teacher"}
+    merged = _merged(below, own)
+    if isinstance(teachers := own.get("teachers"), dict):
+        merged["teachers"] = {name: _merged(defaults.get("teacher"), block) for name, block in teachers.items()}
+    return merged
+
+
+def _merged(below: Any, above: Any) -> Any:
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: _merged(below[key], value) if key in below else value for key, value in above.items()}
+
+
+def _file_of(mistake: dict[str, Any], own: Any, path: Path) -> Path:
+    """Where the wrong value stands: what is missing or in neither file belongs into params.yaml."""
+    if mistake["type"] in ("missing", "value_error"):
+        return path
+    for part in mistake["loc"]:
+        if isinstance(own, dict) and part not in own:
+            return paths.DEFAULTS
+        own = own[part] if isinstance(own, dict | list) else None
+    return path
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested mappings and blocks to dotted names and strings, as MLflow's params want them."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        value = value.model_dump() if isinstance(value, Block) else value
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)[:LONGEST_PARAM]
+    return flat
 
 
 def read(path: Path, reader: YAML) -> Any:

@@ -1,4 +1,4 @@
-"""How every stage begins: its record, the params, and inputs that are what other stages wrote."""
+"""How every stage begins: its run, the params, and inputs that are what other stages wrote."""
 
 from pipeline import params
 from pipeline.params import Params
@@ -9,7 +9,8 @@ from stages import dvc_files
 
 
 def begin(stage: str, item: str = "") -> tuple[Record, Params]:
+    """The record of this execution, and the params."""
     record, settings = store.begin(stage, item), params.load()
-    inputs.check(stage, item, settings.model_dump())
+    inputs.check(stage)
     dvc_files.keep()
     return record, settings

@@ -1,44 +1,36 @@
-"""Teach one student from cached targets: `python -m stages.distill SOURCE SEED`, with SOURCE single or ensemble."""
+"""Teach one student from cached targets: `python -m stages.distill SOURCE SEED`, SOURCE as in `distill.sources`."""
 
-from pipeline.distillation.students import train_student
+import numpy as np
+
+from pipeline.distillation.students import taught_loss
 from pipeline.logits import targets
-from pipeline.project import data, errors, files, paths
-from pipeline.training import backbones, ranks
-from stages import trained
+from pipeline.project import errors, files, paths
+from pipeline.project.randomness import derive
+from pipeline.training.loop import Lesson
+from pipeline.training.views import Views
 from stages.beginning import begin
+from stages.training import Job, enter, train_and_save
 
 
 def main(source: str, student_seed: str) -> None:
-    name = f"{source}-{student_seed}"
+    name, path = f"{source}-{student_seed}", paths.targets(source)
     record, settings = begin("distill", name)
-    info, train = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "train")
-    (together, device), path = ranks.start(settings.compute), paths.targets(source)
-    logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
-              "compute": settings.compute, "model": settings.student, "distill": settings.distill,
-              "source": source, "data": {"class_weights": settings.class_weights},
-              "backbone_sha256": backbones.sha256(settings.student.backbone)}  # fmt: skip
-    rows = files.open_array(path)
-    checkpoint = trained.checkpoint(name, logged, info.sha256 | {path.name: files.sha256(path)}, device)
-    shape = (settings.views.count, len(train), len(info.classes))
-    model, result = train_student(
-        info,
-        train,
-        data.open_split(paths.PREPARED, "val"),
-        settings.student,
-        settings.views,
-        seed=settings.seed,
-        student_seed=int(student_seed),
-        device=device,
-        ranks=together,
-        name=name,
-        class_weights=settings.class_weights,
-        compiled=settings.compute.compile,
-        distill=settings.distill,
-        targets=targets.reader(rows, shape, settings.distill.temperature),
-        checkpoint=checkpoint,
+    room, distill, student = enter(settings), settings.distill, settings.student
+    shape = (settings.student_views.count, len(room.train), len(room.info.classes))
+    lesson = Lesson(
+        room.train,
+        np.arange(len(room.train), dtype=np.int32) if distill.teaches else room.train.labelled,
+        Views.replayed(settings.views, settings.student_views, settings.seed),
+        taught_loss(distill, student.label_smoothing, room.label_weights),
+        targets.reader(files.open_array(path), shape, distill.temperature),
     )
-    if together.first:
-        trained.save(name, model, result, record, settings.tracking, logged, checkpoint)
+    logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
+              "student_views": settings.student_views, "distill": distill, "source": source}  # fmt: skip
+    seed = derive(settings.seed, "student", int(student_seed))
+    job = Job(name, student, seed, lesson, logged, {path.name: files.sha256(path)})
+    _, checkpoint = train_and_save(room, job, record)
+    if room.ranks.first:
+        checkpoint.remove()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
 from filelock import FileLock
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.project import files, paths
 
@@ -90,7 +91,7 @@ def _accepted(path: Path) -> bool:
     if b"<<<<<<<" in content:  # git's, for its author to resolve
         return True
     try:
-        COMPILED_LOCKFILE_SCHEMA(yaml.load(content, Loader=yaml.CSafeLoader))
-    except (yaml.YAMLError, Invalid):
+        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(content))
+    except (YAMLError, Invalid):
         return False
     return True

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,8 +138,7 @@ def _schedule(targets: tuple[str, ...]) -> Schedule:
             needs = {name: others for name, others in needs.items() if name in wanted}
         alone = {stage.addressing for stage in graph if (stage.meta or {}).get("alone")}
         _restore(repo, set(needs))
-        downwards = TopologicalSorter(needs).static_order()
-        return Schedule({name: needs[name] for name in downwards}, alone, set(repo.status()))
+        return Schedule(needs, alone, set(repo.status()))
 
 
 def _restore(repo: Repo, names: set[str]) -> None:

@@ -1,56 +1,42 @@
 """Train one teacher with the labels alone: `python -m stages.train_teacher NAME`.
 
-NAME-fold0of3 is the teacher NAME without a third of the training images, which it labels for students.
+With `cross_fit.folds`, before it so many fold teachers, each without a part of the images, which it then labels.
 """
 
-import torch
-
-from pipeline.distillation import objectives
-from pipeline.project import data, errors, paths
+from pipeline.params import fold_name
+from pipeline.project import errors
 from pipeline.project.randomness import derive
-from pipeline.training import backbones, folds, loop, models, ranks
-from pipeline.training.views import Looks
-from stages import trained
+from pipeline.training import folds
+from pipeline.training.loop import Lesson
+from pipeline.training.losses import label_loss_alone
+from pipeline.training.views import Views
 from stages.beginning import begin
+from stages.training import Job, Room, enter, train_and_save
 
 
 def main(name: str) -> None:
     record, settings = begin("train_teacher", name)
-    together, device = ranks.start(settings.compute)
-    member, fold, count = folds.parse(name)
-    teacher = settings.teacher(member)
-    info = data.open_info(paths.PREPARED)
-    train, val = (data.open_split(paths.PREPARED, split) for split in ("train", "val"))
-    ids = train.labelled
+    settings.teacher(name)  # or an error that names those that there are
+    room, count = enter(settings), settings.cross_fit.folds
+    parts = [train_and_save(room, _job(room, name, fold), None) for fold in range(count if count > 1 else 0)]
+    spent = {f"folds_{key}": sum(trained.cost[key] for trained, _ in parts) for key in ("seconds", "images")}
+    parts.append(train_and_save(room, _job(room, name), record, **spent))
+    if room.ranks.first:
+        for _, checkpoint in parts:
+            checkpoint.remove()
+
+
+def _job(room: Room, name: str, fold: int | None = None) -> Job:
+    """Views of its own and ever new ones: what it labels later is not what it has learned by heart."""
+    settings, ids, title = room.settings, room.train.labelled, name
     if fold is not None:
-        ids = ids[folds.fold_of(ids, count, settings.seed) != fold]
-    seed = derive(settings.seed, "teacher", name)
-    torch.manual_seed(seed)
-    model = models.build(teacher, info)
-    # Looks of its own and ever new ones: what it labels later is not what it has learned by heart.
-    looks = Looks(settings.augmentation, seed, count=None)
-    logged = {"seed": settings.seed, "views": settings.augmentation, "compute": settings.compute, "model": teacher,
-              "data": {"class_weights": settings.class_weights},
-              "backbone_sha256": backbones.sha256(teacher.backbone)}  # fmt: skip
-    checkpoint = trained.checkpoint(name, logged, info.sha256, device)
-    weights = objectives.class_weights(settings.class_weights, train.labels, len(info.classes))
-    result = loop.fit(
-        model,
-        train,
-        val,
-        teacher,
-        looks,
-        lambda logits, labels, *_: objectives.label_loss(logits, labels, teacher.label_smoothing, weights),
-        device=device,
-        ranks=together,
-        seed=seed,
-        name=name,
-        ids=ids,
-        compiled=settings.compute.compile,
-        checkpoint=checkpoint,
-    )
-    if together.first:
-        trained.save(name, model, result, record, settings.tracking, logged, checkpoint)
+        count = settings.cross_fit.folds
+        ids, title = ids[folds.fold_of(ids, count, settings.seed) != fold], fold_name(name, fold, count)
+    teacher = settings.teacher(name)
+    seed = derive(settings.seed, "teacher", title, teacher.seed)
+    loss = label_loss_alone(teacher.label_smoothing, room.label_weights)
+    lesson = Lesson(room.train, ids, Views.fresh(settings.views, seed), loss)
+    return Job(title, teacher, seed, lesson, {"seed": settings.seed, "views": settings.views})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,13 @@ from pipeline.project import errors, paths
 from pipeline.project.errors import PipelineError
 
 SCRATCH = Path(".verify")
-UNTIMED = ("score_students", "export_ensemble", "export")  # with all that they need
+UNTIMED = (
+    "score_students",
+    "export_ensemble",
+    "export_teacher",
+    "export_baseline",
+    "export_student",
+)  # with all that they need
 TIMED = ("time_members", "time_models", "time_torch", "choose", "benchmark", "report")
 TIMES = ("runs/", "reports/subsets")  # what holds measured times among the outputs of the other stages
 

@@ -61,19 +61,20 @@ def stages_run(output: str) -> list[str]:
 
 
 def of_digits(root: Path) -> Path:
-    """A copy of the checkout with the smoke profile, both arms of students and a deep ensemble; nothing has run."""
+    """A copy of the checkout with the smoke profile, two taught arms and a deep ensemble; nothing has run."""
     copy_checkout(root)
     smoke = root / "profiles/smoke.yaml"
     more = smoke.read_text().replace("sources: [ensemble]", "sources: [single, ensemble]")
-    more = more.replace("stem_stride: 1, epochs: 3,", "stem_stride: 1, epochs: 3, seeds: [0, 1],")
+    more = more.replace("  resnet: {", "  resnet_0: &resnet {").replace(
+        "  efficientnet:", "  resnet_1: {<<: *resnet, seed: 1}\n  efficientnet:"
+    )
     smoke.write_text(more)
     return with_smoke(root)
 
 
 def with_smoke(root: Path) -> Path:
     """The same checkout with the smoke profile; nothing has run."""
-    wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/smoke.yaml", cwd=root)
-    assert wired.returncode == 0, wired.stderr
+    shutil.copy(root / "profiles/smoke.yaml", root / "params.yaml")
     return root
 
 

@@ -1,26 +1,58 @@
 """The small data and the tiny model that the test files share."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from ruamel.yaml import YAML
 
-from pipeline.params import Architecture, Data, Student, Training, Views
+from pipeline import params
+from pipeline.params import Architecture, Block, Compute, Data, Params, Student, Training
 from pipeline.project.data import Info, Split
 from pipeline.training import models
 from pipeline.training.models import Classifier
+from pipeline.training.views import Views
 
 torch.set_num_threads(1)  # more of them only wait for one another on tensors this small
+
+Kind = TypeVar("Kind", bound=Block)
+DEFAULTS = params.read(params.DEFAULTS, YAML(typ="safe", pure=True))
+
+
+def block(kind: type[Kind], section: str, **changes: Any) -> Kind:
+    """A block of the schema from that section of pipeline/defaults.yaml, with these keys of its own."""
+    return kind(**{key: value for key, value in DEFAULTS[section].items() if key in kind.model_fields} | changes)
+
+
+def settings(**changes: Any) -> Params:
+    """All params: those of the profile `smoke`, with these sections in place of its own, laid over the defaults."""
+    smoke = params.read(Path(__file__).parents[1] / "profiles/smoke.yaml", YAML(typ="safe", pure=True))
+    return Params.model_validate(params.overlay(DEFAULTS, smoke | changes))
+
+
+def architecture(**changes: Any) -> Architecture:
+    """In fp32, so that every processor computes alike."""
+    return block(Architecture, "teacher", **{"model": "test_resnet", "kwargs": KWARGS, "precision": "fp32"} | changes)
+
+
+def training(**changes: Any) -> Training:
+    return block(Training, "teacher", **{"epochs": 2, "batch_size": 8, "lr": 0.01, "weight_decay": 0.01} | changes)
+
+
+def compute(**changes: Any) -> Compute:
+    """On the CPU, whatever else the machine has."""
+    return block(Compute, "compute", **{"accelerator": "cpu"} | changes)
+
 
 EMPTY = Path(__file__).parents[1] / "data/unlabelled"  # holds no image
 CPU = torch.device("cpu")
 KWARGS = {"channels": [4, 8, 8, 16]}
-ARCHITECTURE = Architecture(model="test_resnet", kwargs=KWARGS)
+ARCHITECTURE = architecture()
 INFO = Info(classes=["dark", "bright"], image_size=8, mean=[0.4], std=[0.2], sha256={"train_images.npy": "0" * 64})
-VIEWS = Views(count=2, shift=1, flip=True, erase=0.0, mixup=0.0, cutmix=0.0)
-TRAINING = Training(epochs=2, batch_size=8, lr=0.01, weight_decay=0.01)
-STUDENT = Student(model="test_resnet", kwargs=KWARGS, epochs=2, batch_size=8, lr=0.01)
+VIEWS = Views(seed=3, count=2, shift=1, flip=True, erase=0.0)
+TRAINING = training()
+STUDENT = block(Student, "student", **vars(ARCHITECTURE), epochs=2, batch_size=8, lr=0.01, weight_decay=0.0)
 
 
 def images(count: int, size: int = 8, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -40,15 +72,6 @@ def classifier(seed: int = 0, architecture: Architecture = ARCHITECTURE, info: I
 
 
 def data_params(**changes: Any) -> Data:
-    defaults = {
-        "source": "digits",
-        "path": "images",
-        "csv": "labels.csv",
-        "unlabelled": str(EMPTY),
-        "image_size": 8,
-        "mode": "auto",
-        "on_error": "fail",
-        "val_fraction": 0.2,
-        "test_fraction": 0.2,
-    }
-    return Data(**{**defaults, "train_samples": None, "class_weights": "none", **changes})
+    defaults = {"source": "digits", "path": "images", "unlabelled": str(EMPTY), "image_size": 8,
+                "val_fraction": 0.2, "test_fraction": 0.2}  # fmt: skip
+    return block(Data, "data", **defaults | changes)

@@ -1,8 +1,5 @@
 """What a student minimises. Every objective takes logits and returns a scalar, the mean over the batch."""
 
-from typing import Literal
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,59 +7,6 @@ from torch import Tensor
 from pipeline.params import OBJECTIVE_WEIGHTS
 from pipeline.project.data import UNLABELLED
 from pipeline.project.errors import PipelineError
-
-
-def class_weights(kind: Literal["none", "balanced"], labels: np.ndarray, classes: int) -> Tensor | None:
-    """(classes,) float32: each class's weight in `label_loss`, by how rare it is; its mean over the samples is 1.
-
-    Args:
-        kind: as `data.class_weights` in params.yaml. labels: (samples,) int64, of all training images, or UNLABELLED.
-    """
-    if kind == "none":
-        return None
-    counts = np.bincount(labels[labels != UNLABELLED], minlength=classes)
-    return torch.from_numpy((counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32))
-
-
-def label_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0, class_weights: Tensor | None = None) -> Tensor:
-    """Cross entropy against labels, smoothed as in Szegedy et al. 2016; an image without a label adds nothing.
-
-    Args:
-        logits: (batch, classes) float. labels: (batch,) int64, or (batch, classes) float shares of mixed images.
-        class_weights: (classes,) float, what each class's term is multiplied by; None: nothing.
-    """
-    if class_weights is not None:
-        class_weights = class_weights.to(logits.device, logits.dtype)
-    if labels.ndim == 2:
-        labels = (1 - smoothing) * labels + smoothing * labels.mean(dim=1, keepdim=True)
-        return F.cross_entropy(logits, labels, weight=class_weights)
-    total = F.cross_entropy(
-        logits, labels, class_weights, ignore_index=UNLABELLED, reduction="sum", label_smoothing=smoothing
-    )
-    return total / len(labels)
-
-
-def distillation_loss(
-    logits: Tensor,
-    labels: Tensor,
-    teacher_logits: Tensor | None,
-    alpha: float,
-    temperature: float,
-    smoothing: float = 0.0,
-    objective: str = "kd",
-    weights: dict[str, float] | None = None,
-    class_weights: Tensor | None = None,
-) -> Tensor:
-    """alpha · soft term + (1 - alpha) · label_loss; alpha = 0 is the label loss itself.
-
-    Args:
-        teacher_logits: (batch, classes); log-probabilities serve as logits.
-        objective, weights: as `distill` in params.yaml names them. smoothing, class_weights: of label_loss.
-    """
-    if alpha == 0:
-        return label_loss(logits, labels, smoothing, class_weights)
-    soft = soft_term(objective, logits, labels, teacher_logits, temperature, weights or {})
-    return soft if alpha == 1 else alpha * soft + (1 - alpha) * label_loss(logits, labels, smoothing, class_weights)
 
 
 def soft_term(

@@ -1,6 +1,6 @@
-"""The logits cache: a teacher looks once at every look and every clean image, and every student is taught from disk.
+"""The logits cache: a teacher answers once for every view and every clean image, and students are taught from disk.
 
-One folder a teacher: `train.npy` (looks, samples, ...), `val.npy` and `test.npy` (1, samples, ...), logits as
+One folder a teacher: `train.npy` (views, samples, ...), `val.npy` and `test.npy` (1, samples, ...), logits as
 pipeline.logits.topk encodes them, and `manifest.json` with what they were computed from.
 """
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.params import Logits
-from pipeline.project import files
+from pipeline.params import Params
+from pipeline.project import files, paths
 from pipeline.project.data import Info
 from pipeline.project.errors import PipelineError
-from pipeline.training.views import Looks
+from pipeline.training.views import Views
 
 
 @dataclass(frozen=True)
@@ -25,45 +25,39 @@ class Origin:
     data: dict[str, str]
     classes: list[str]
     views: dict[str, Any]
-    view_seed: int
     logits: dict[str, Any]
 
     @classmethod
-    def of(cls, weights: list[Path], info: Info, looks: Looks, stored: Logits) -> "Origin":
-        views = looks.spec.model_dump()
-        return cls(
-            [files.sha256(path) for path in weights], info.sha256, info.classes, views, looks.seed, stored.model_dump()
-        )
+    def read(cls, settings: Params, teacher: str, info: Info) -> "Origin":
+        """What a teacher's cache must belong to, by params and the files of its weights."""
+        weights = [paths.weights(name) for name in (teacher, *settings.fold_teachers(teacher))]
+        views = Views.replayed(settings.views, settings.student_views, settings.seed)
+        return cls([files.sha256(path) for path in weights], info.sha256, info.classes, vars(views),
+                   settings.logits.model_dump())  # fmt: skip
 
 
 def seal(folder: Path, origin: Origin) -> None:
-    """Write the manifest: what the arrays belong to, and their checksums."""
-    digests = {path.stem: files.sha256(path) for path in sorted(folder.glob("*.npy"))}
-    files.write_json(folder / "manifest.json", {**vars(origin), "sha256": digests})
+    """Write the manifest: what the arrays in the folder belong to."""
+    files.write_json(folder / "manifest.json", vars(origin))
 
 
 def open_cache(folder: Path, split: str, origin: Origin) -> np.ndarray:
     """Memory-map one split's logits, or say in a sentence which part of the manifest differs from `origin`."""
     manifest = files.read_json(folder / "manifest.json")
-    if not isinstance(manifest, dict) or "sha256" not in manifest:
+    if not isinstance(manifest, dict):
         raise PipelineError(f"{folder / 'manifest.json'} is not what `cache_logits` wrote; delete it, `dvc repro`.")
     for key, expected in vars(origin).items():
         if manifest.get(key) != expected:
             raise PipelineError(
                 f"The logits in {folder} were cached from other {_MEANINGS[key]}; `dvc repro` caches them anew."
             )
-    path = folder / f"{split}.npy"
-    array = files.open_array(path)
-    if files.sha256(path) != manifest["sha256"].get(split):
-        raise PipelineError(f"{path} is not what `cache_logits` wrote (its checksum differs); delete it, `dvc repro`.")
-    return array
+    return files.open_array(folder / f"{split}.npy")
 
 
 _MEANINGS = {
     "weights": "weights of the teacher",
     "data": "prepared data",
     "classes": "class names",
-    "views": "`views` in params.yaml",
-    "view_seed": "`seed` in params.yaml",
+    "views": "`seed`, `views` or `student_views` in params.yaml",
     "logits": "`logits` in params.yaml",
 }

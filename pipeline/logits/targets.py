@@ -1,4 +1,4 @@
-"""What students are taught: an ensemble's log-probabilities of every look that its members' caches hold."""
+"""What students are taught: an ensemble's log-probabilities of every view that its members' caches hold."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,21 +19,21 @@ def write(
     classes: int,
     top_k: int | None,
 ) -> None:
-    """Combine the members' cached looks, (looks, samples, ...) each, into one array of the same kind.
+    """Combine the members' cached views, (views, samples, ...) each, into one array of the same kind.
 
     Args:
         teacher: (members, samples, classes) logits to (samples, classes), as Ensemble.log_probs.
     """
-    looks, samples = cached[0].shape[:2]
+    views, samples = cached[0].shape[:2]
 
     def rows() -> Iterator[np.ndarray]:
-        for look in range(looks):
+        for view in range(views):
             for start in range(0, samples, CHUNK):
-                members = [topk.decode(member[look, start : start + CHUNK], classes) for member in cached]
+                members = [topk.decode(member[view, start : start + CHUNK], classes) for member in cached]
                 yield topk.encode(teacher(np.stack(members)), top_k)
 
     dtype, shape = topk.row_type(classes, top_k)
-    files.write_chunks(path, (looks, samples, *shape), dtype, rows())
+    files.write_chunks(path, (views, samples, *shape), dtype, rows())
 
 
 def reader(
@@ -42,15 +42,17 @@ def reader(
     """A function of (view, ids) that gives the (batch, classes) float32 logits that a student is taught.
 
     Args:
-        rows: what `write` wrote. shape: the (looks, samples, classes) that views and data need.
+        rows: what `write` wrote. shape: the (views, samples, classes) that `student_views` and the data need.
         temperature: of the distillation; see pipeline.logits.topk.decode.
     Raises:
-        PipelineError: the rows are for other looks, samples or classes.
+        PipelineError: the rows are for other views, samples or classes.
     """
     classes = shape[2]
-    found = rows.shape if rows.dtype.names is None else (*rows.shape, classes)
-    if found != shape:
-        raise PipelineError(f"The targets have shape {found}, but `views` and the data need {shape}; run `dvc repro`.")
+    have = rows.shape if rows.dtype.names is None else (*rows.shape, classes)
+    if have != shape:
+        raise PipelineError(
+            f"The targets have shape {have}, but `student_views` and the data need {shape}; run `dvc repro`."
+        )
 
     def read(view: int, ids: np.ndarray) -> np.ndarray:
         logits = topk.decode(rows[view][ids], classes, temperature)

@@ -16,9 +16,7 @@ class PipelineError(Exception):
 
 def missing(path: Path) -> PipelineError:
     """What to say of a file that a stage should have made."""
-    return PipelineError(
-        f"{path} is missing; `dvc repro` makes it, after `make wire` where a teacher, a source or a seed was added."
-    )
+    return PipelineError(f"{path} is missing; `dvc repro` makes it, or `dvc pull` where a remote has it.")
 
 
 def reason(error: Exception) -> str:

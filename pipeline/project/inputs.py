@@ -1,59 +1,112 @@
-"""Whether what a stage is about to read still is what other stages wrote: DVC compares times, this compares bytes."""
+"""Whether what a stage reads is what other stages wrote: DVC compares times, this compares bytes with dvc.lock.
+
+No library does that: DVC trusts a file whose time has not changed, and a copy in its cache that is write-protected.
+"""
 
 import hashlib
+import json
+import re
+import shlex
+import sys
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.project import paths
 from pipeline.project.errors import PipelineError
-from pipeline.reporting import graph
 
 REWRITTEN = 1.0  # seconds that DVC may take to write dvc.lock while a stage beside it reads it
 
 
-def check(stage: str, item: str, settings: dict[str, Any]) -> None:
-    """Compare every file that this execution reads with the checksum that dvc.lock has of it.
+def check(stage: str, words: list[str] | None = None) -> None:
+    """Compare all that this execution reads with the checksums that dvc.lock has of it.
 
-    A file that dvc.lock does not know, of the user or of a stage that was run by hand, is not compared.
+    What dvc.lock does not know, of the user or of a stage that was run by hand, is not compared.
 
     Args:
-        settings: the content of params.yaml, which fills the templates of dvc.yaml.
+        stage: its name in dvc.yaml. words: of its command line, which fill the templates there; None: this process's.
     Raises:
-        PipelineError: a file was damaged or changed after its stage had written it.
+        PipelineError: a file was damaged or changed after its stage had written it. A copy in DVC's cache with the same
+            damage is removed, or DVC would restore it.
     """
     if not paths.DVC_LOCK.exists() or not paths.DVC_YAML.exists():
         return
-    read = graph.reads(_load(paths.DVC_YAML)["stages"], settings, f"{stage}@{item}" if item else stage)
-    if not _changed(read):
+    deps = _deps(stage, sys.argv[1:] if words is None else words)
+    if not any(_changed(deps)):
         return
     time.sleep(REWRITTEN)
-    for path in _changed(read):
+    for out in _changed(deps):
+        cached = " Its copy in DVC's cache had the same damage and is removed." if _remove_damaged(out) else ""
         raise PipelineError(
-            f"{path} is not what its stage wrote (its checksum differs from that in dvc.lock); "
-            f"delete it and run `dvc repro`."
+            f"{out['path']} is not what its stage wrote (its checksum differs from that in dvc.lock); delete it and "
+            f"run `dvc repro`.{cached}"
         )
 
 
-def _changed(read: set[str]) -> list[str]:
-    stages = (_load(paths.DVC_LOCK) or {}).get("stages", {}).values()
-    locked = {out["path"]: out.get("md5") for stage in stages for out in stage.get("outs", [])}
-    return [path for path in sorted(read) if path in locked and Path(path).is_file() and _md5(path) != locked[path]]
+def _deps(stage: str, words: list[str]) -> list[PurePosixPath]:
+    """What dvc.yaml says the stage reads, each template filled with the word of the command line that it stands for."""
+    block = _load(paths.DVC_YAML)["stages"][stage]
+    block = block.get("do", block)
+    templates = shlex.split(block["cmd"])[-len(words) :] if words else []
+    filled = dict(zip(templates, words, strict=True))
+    return [PurePosixPath(re.sub(r"\$\{[^}]+\}", lambda found: filled.get(found[0], found[0]), dep))
+            for dep in block["deps"]]  # fmt: skip
+
+
+def _changed(deps: list[PurePosixPath]) -> Iterator[dict[str, Any]]:
+    """The outs in dvc.lock that the deps hold, or that hold a dep, and whose bytes are others."""
+    for stage in (_load(paths.DVC_LOCK) or {}).get("stages", {}).values():
+        for out in stage.get("outs", []):
+            path = PurePosixPath(out["path"])
+            read = any(path == dep or dep in path.parents or path in dep.parents for dep in deps)
+            if read and Path(path).exists() and _md5(Path(path)) != out["md5"]:
+                yield out
+
+
+def _md5(path: Path) -> str:
+    """As DVC has it: of a file its bytes', of a folder that of the list of its files."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    return hashlib.md5(json.dumps(_listing(path), sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _listing(folder: Path) -> list[dict[str, str]]:
+    inside = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return [{"md5": _md5(path), "relpath": name} for name, path in sorted(inside.items())]
+
+
+def _remove_damaged(out: dict[str, Any]) -> bool:
+    """Remove the objects of DVC's cache that make up this out and do not have the checksum that they are named by."""
+    from dvc.repo import Repo
+
+    removed = False
+    with Repo() as repo:
+        cache = repo.cache.local
+
+        def at(checksum: str) -> Path:
+            return Path(cache.oid_to_path(checksum))
+
+        parts = [out["md5"]]
+        if parts[0].endswith(".dir") and at(parts[0]).exists():
+            parts = [entry["md5"] for entry in json.loads(at(parts[0]).read_bytes())]
+        for checksum in parts:
+            if at(checksum).is_file() and not checksum.endswith(".dir") and _md5(at(checksum)) != checksum:
+                at(checksum).unlink()
+                removed = True
+    return removed
 
 
 def _load(path: Path) -> Any:
     for last in (False, True):
         try:
-            return yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
-        except yaml.YAMLError as error:
+            return YAML(typ="safe").load(path.read_bytes())
+        except YAMLError as error:
             if last:
                 raise PipelineError(f"{path} is not valid YAML ({error}); `git checkout {path}`.") from None
             time.sleep(REWRITTEN)
     return None
-
-
-def _md5(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

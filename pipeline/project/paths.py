@@ -1,17 +1,23 @@
 """Every path that dvc.yaml names, relative to the project's root, where DVC starts each stage."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+DEFAULTS = Path("pipeline/defaults.yaml")
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 RAW = Path("data/raw")
+CHECKPOINTS = Path("data/.checkpoints")  # on the disk of the large outputs
 PREPARED = Path("data/prepared")
 TARGETS = Path("data/targets")
 DEPLOYED = Path("models/deployed.onnx")
 ENSEMBLE_ONNX = Path("models/ensemble.onnx")
 ENSEMBLES = Path("models/ensembles.json")
+TEACHERS = Path("models/teachers")
+STUDENTS = Path("models/students")
+EXPORTED = Path("models/exported")
+LOGITS = Path("data/logits")
+RUNS = Path("runs")
 ENSEMBLE_METRICS = Path("metrics/ensemble.json")
 CHOSEN = Path("metrics/deployed.json")
 DECISION = Path("reports/decision.md")
@@ -22,7 +28,7 @@ SUBSETS = Path("reports/subsets.csv")
 SUBSETS_PICTURE = Path("reports/subsets.png")
 DIVERSITY = Path("reports/diversity.csv")
 CALIBRATION = Path("reports/calibration.png")
-STUDENTS = Path("metrics/students.json")
+STUDENT_SCORES = Path("metrics/students.json")
 SUMMARY = Path("metrics/summary.json")
 BENCHMARK = Path("metrics/benchmark.json")
 PREDICTIONS = Path("reports/predictions.csv")
@@ -37,79 +43,70 @@ REPORT_HTML = Path("reports/report.html")
 WRITTEN = ("data/prepared", "data/logits", "data/targets", "models", "metrics", "reports", "runs")  # by stages
 
 
+def teacher(name: str) -> Path:
+    """The folder of a teacher's weights and scores, and of the fold teachers that label in its place."""
+    return TEACHERS / name.partition("-")[0]
+
+
+def student(name: str) -> Path:
+    """The folder of a student's weights and scores. name: ARM-SEED."""
+    return STUDENTS.joinpath(*name.rsplit("-", 1))
+
+
 def weights(model: str) -> Path:
-    return Path(f"models/{model}.safetensors")
+    """Of a teacher NAME, a fold teacher NAME-fold0of3, or a student ARM-SEED; teachers' names have no dash."""
+    if "-" not in model:
+        return teacher(model) / "model.safetensors"
+    if "-fold" in model:
+        return teacher(model) / f"{model.partition('-')[2]}.safetensors"
+    return student(model) / "model.safetensors"
 
 
-def onnx(model: str) -> Path:
-    return Path(f"models/{model}.onnx")
-
-
-def int8(model: str) -> Path:
-    return Path(f"models/{model}.int8.onnx")
+def model_scores(model: str) -> Path:
+    return (student(model) if "-" in model else teacher(model)) / "scores.json"
 
 
 def curve(model: str) -> Path:
-    return Path(f"reports/curves/{model}.csv")
+    return Path("reports/curves") / f"{model}.csv"
 
 
-def model_metrics(model: str) -> Path:
-    return Path(f"metrics/models/{model}.json")
+def exported(model: str) -> Path:
+    """The folder of a model's exported files."""
+    return EXPORTED / "students" / Path(*model.rsplit("-", 1)) if "-" in model else EXPORTED / "teachers" / model
 
 
-def export_metrics(model: str) -> Path:
-    return Path(f"metrics/export/{model}.json")
+def onnx(model: str) -> Path:
+    return exported(model) / "model.onnx"
 
 
-def logits(member: str) -> Path:
-    return Path(f"data/logits/{member}")
+def int8(model: str) -> Path:
+    return exported(model) / "int8.onnx"
 
 
-def checkpoint(output: Path) -> Path:
-    """Beside an output, what its stage goes on from after an interruption."""
-    return output.with_name(f".{output.name}.checkpoint")
+def export_scores(model: str) -> Path:
+    return exported(model) / "scores.json"
 
 
-def growing(output: Path) -> Path:
-    """Beside an output, the part of it that is there already."""
-    return output.with_name(f".{output.name}.part")
+def logits(teacher: str) -> Path:
+    return LOGITS / teacher
 
 
 def targets(source: str) -> Path:
     return TARGETS / f"{source}.npy"
 
 
-def record(stage: str, item: str = "") -> Path:
-    return Path(f"runs/{stage}-{item}.json" if item else f"runs/{stage}.json")
+def checkpoint(output: Path) -> Path:
+    """Where a stage that makes that output keeps what it goes on from after an interruption.
 
-
-def records(trained: Iterable[str], members: Iterable[str], arms: dict[str, list[str]]) -> list[Path]:
-    """The record of every execution whose run the summary links to.
-
-    Args:
-        trained, members, arms: trained_teachers, members and student_arms of pipeline.params.Params.
+    Not beside the output: DVC removes the folders that a stage is to make before it starts the stage.
     """
-    students = [model for models in arms.values() for model in models]
-    stages = {
-        "train_teacher": trained,
-        "cache_logits": members,
-        "train_baseline": [model.removeprefix("baseline-") for model in arms["baseline"]],
-        "distill": [model for model in students if model not in arms["baseline"]],
-        "export": [*members, *students],
-    }
-    matrix = [record(stage, item) for stage, items in stages.items() for item in items]
-    single = [
-        record(stage)
-        for stage in (
-            "time_members",
-            "fit_ensemble",
-            "score_students",
-            "export_ensemble",
-            "time_models",
-            "time_torch",
-            "choose",
-            "benchmark",
-            "report",
-        )
-    ]
-    return [record("prepare"), *matrix, *single]
+    return CHECKPOINTS / f"{'-'.join(output.parts)}.checkpoint"
+
+
+def growing(output: Path) -> Path:
+    """The part of an output that is there already, beside its checkpoint."""
+    return CHECKPOINTS / f"{'-'.join(output.parts)}.part"
+
+
+def record(stage: str, item: str = "") -> Path:
+    return RUNS / stage / f"{item}.json" if item else RUNS / f"{stage}.json"

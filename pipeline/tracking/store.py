@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from pipeline.params import Block, Tracking
+from pipeline.params import Tracking, flatten
 from pipeline.project import deadline, files, machine
 from pipeline.project.deadline import Answer
 from pipeline.project.errors import PipelineError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 CODE = ["pipeline", "stages", "params.yaml", "dvc.yaml", "requirements.txt"]
 METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's limits
-LONGEST_PARAM = 6000  # characters, MLflow's limit
 LONGEST_DIGEST = 36  # characters, MLflow's limit
 SAMPLED_EVERY = 10  # seconds
 # Seconds for sending one run, however often and wherever the server hangs meanwhile; large models over a slow line
@@ -190,18 +189,6 @@ def finished(client: "MlflowClient", experiment: str, stage: str) -> "list[Run]"
         page = client.search_runs([experiment], chosen, page_token=token or None)
         token, runs = page.token or None, [*runs, *page]
     return runs
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested mappings and blocks to dotted names and strings, as MLflow's params want them."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        value = value.model_dump() if isinstance(value, Block) else value
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = str(value)[:LONGEST_PARAM]
-    return flat
 
 
 def by_metric(split: str, rows: dict[str, dict[str, float]]) -> dict[str, float]:

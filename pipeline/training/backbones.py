@@ -36,21 +36,18 @@ class Backbone:
     tensors: dict[str, Tensor]
 
 
-def sha256(source: str | None) -> str | None:
-    """The digest of the weights' file, downloaded where it is not on this machine; None where there is no backbone."""
-    return None if source is None else files.sha256(_file(source))
-
-
-def find(architecture: Architecture) -> Backbone:
+def read(architecture: Architecture) -> Backbone:
     """What `architecture.backbone` names.
 
     Raises:
-        PipelineError: it is not there, holds code or no weights, is of another model, or the hub can't be reached.
+        PipelineError: it is not there, holds code or no weights, is of another model, has another digest than params
+            say, or the hub can't be reached.
     """
     import timm
 
     source = architecture.backbone
     path = _file(source)
+    _check_digest(architecture, path)
     tensors = _read(path)
     if source.startswith("file:"):
         described = timm.get_pretrained_cfg(known(architecture.model)) or timm.models.PretrainedCfg()
@@ -76,7 +73,20 @@ def find(architecture: Architecture) -> Backbone:
     return Backbone(model, {key: value for key, value in kwargs.items() if key not in others}, config, tensors)
 
 
-def start(found: Backbone, channels: int, classes: int, kwargs: dict[str, Any]) -> nn.Module:
+def _check_digest(architecture: Architecture, path: Path) -> None:
+    """Weights on this machine are no dep that DVC could watch: params name their digest, so a change is noticed."""
+    wanted, local = architecture.backbone_sha256, architecture.backbone.startswith(("local-dir:", "file:"))
+    if wanted is None and not local:
+        return
+    if (digest := files.sha256(path)) != wanted:
+        says = "is missing" if wanted is None else f"is {wanted}"
+        raise PipelineError(
+            f"`backbone_sha256` {says}, but the weights of `backbone` {architecture.backbone} have another digest; "
+            f"if these are the right ones, write `backbone_sha256: {digest}` beside it."
+        )
+
+
+def start(backbone: Backbone, channels: int, classes: int, kwargs: dict[str, Any]) -> nn.Module:
     """A network of these weights with a new head; timm adapts the first convolution to the channels.
 
     Raises:
@@ -84,10 +94,10 @@ def start(found: Backbone, channels: int, classes: int, kwargs: dict[str, Any]) 
     """
     import timm
 
-    config = found.config | {"state_dict": found.tensors}
+    config = backbone.config | {"state_dict": backbone.tensors}
     try:
-        net = timm.create_model(found.model, pretrained=True, pretrained_cfg=config, in_chans=channels,
-                                num_classes=found.config["num_classes"], **kwargs)  # fmt: skip
+        net = timm.create_model(backbone.model, pretrained=True, pretrained_cfg=config, in_chans=channels,
+                                num_classes=backbone.config["num_classes"], **kwargs)  # fmt: skip
     except RuntimeError as error:
         layers = re.findall(r'"([\w.]+)"|size mismatch for ([\w.]+)', str(error))
         if not layers:
@@ -95,8 +105,8 @@ def start(found: Backbone, channels: int, classes: int, kwargs: dict[str, Any]) 
         names = [one or other for one, other in layers]
         shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
         raise PipelineError(
-            f"The weights of `backbone` do not fit `{found.model}` with kwargs {kwargs}: {shown} are missing, unknown "
-            "or of another shape."
+            f"The weights of `backbone` do not fit `{backbone.model}` with kwargs {kwargs}: {shown} are missing, "
+            "unknown or of another shape."
         ) from None
     net.pretrained_cfg["state_dict"] = None  # or every copy of the network would copy them too
     net.reset_classifier(classes)

@@ -57,25 +57,25 @@ def build(architecture: Architecture, info: Info) -> Classifier:
     """A model with random weights, or with those of `backbone` and a random head.
 
     Raises:
-        PipelineError: timm can't use a name, an argument or the images' size; see also backbones.find.
+        PipelineError: timm can't use a name, an argument or the images' size; see also backbones.read.
     """
     if architecture.backbone is None:
         return _assembled(architecture, info)
-    found = backbones.find(architecture)
-    named = {"model": found.model, "kwargs": found.kwargs | architecture.kwargs, "backbone": None}
-    return _assembled(architecture.model_copy(update=named), info, found.config, found)
+    backbone = backbones.read(architecture)
+    named = {"model": backbone.model, "kwargs": backbone.kwargs | architecture.kwargs, "backbone": None}
+    return _assembled(architecture.model_copy(update=named), info, backbone.config, backbone)
 
 
 def _assembled(
-    architecture: Architecture, info: Info, pretrained: dict[str, Any] | None = None, found: Backbone | None = None
+    architecture: Architecture, info: Info, pretrained: dict[str, Any] | None = None, backbone: Backbone | None = None
 ) -> Classifier:
     import timm
 
     model, kwargs = backbones.known(architecture.model), architecture.kwargs
     classes, channels = len(info.classes), len(info.mean)
     try:
-        if found:
-            net = backbones.start(found, channels, classes, kwargs)
+        if backbone:
+            net = backbones.start(backbone, channels, classes, kwargs)
         else:
             net = timm.create_model(model, pretrained_cfg=pretrained, num_classes=classes, in_chans=channels, **kwargs)
         if architecture.stem_stride is not None:
@@ -111,7 +111,7 @@ def multiply_adds(model: Classifier) -> int:
 def save(model: Classifier, path: Path) -> None:
     """Weights as safetensors, with what it takes to rebuild the model as the file's metadata."""
     spec = {
-        "architecture": model.architecture.model_dump(include=set(Architecture.model_fields) - {"backbone"}),
+        "architecture": model.architecture.model_dump(include=set(Architecture.model_fields)) | {"backbone": None},
         "info": vars(model.info),
     }
     if model.pretrained:

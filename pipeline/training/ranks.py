@@ -48,7 +48,7 @@ class Ranks:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return self.fabric.setup_module(model, move_to_device=False)
 
-    def whole(self, rows: Tensor, count: int) -> Tensor:
+    def join(self, rows: Tensor, count: int) -> Tensor:
         """The batch's (count, ...) rows from every rank's share of them; only this rank's own have a gradient."""
         if self.fabric is None:
             return rows
@@ -61,7 +61,7 @@ class Ranks:
         parts[self.number] = rows
         return torch.cat(parts)
 
-    def all(self, value: Item) -> list[Item]:
+    def gather(self, value: Item) -> list[Item]:
         """Every rank's value, in their order."""
         if self.fabric is None:
             return [value]
@@ -69,18 +69,18 @@ class Ranks:
         torch.distributed.all_gather_object(values, value)
         return values
 
-    def of_first(self, value: Item) -> Item:
-        """What the first rank has for it."""
+    def broadcast(self, value: Item) -> Item:
+        """The first rank's value."""
         if self.fabric is None:
             return value
         values = [value]
         torch.distributed.broadcast_object_list(values, 0)
         return values[0]
 
-    def in_turn(self, own: Iterator[Item], count: int) -> Iterator[Item]:
+    def interleave(self, own: Iterator[Item], count: int) -> Iterator[Item]:
         """All of `count` items in order on every rank, of which rank r makes r, r + world, r + 2 world and so on."""
         for start in range(0, count, self.world):
-            yield from self.all(next(own, None))[: count - start]
+            yield from self.gather(next(own, None))[: count - start]
 
     def agree_on(self, buffers: Iterator[Tensor]) -> None:
         """Give every rank the first one's buffers, such as the statistics of batch normalisation."""

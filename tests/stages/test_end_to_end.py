@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.conftest import repro, repro_in_parallel, run
 
-MEMBERS = ["resnet-0", "resnet-1", "efficientnet"]
+MEMBERS = ["resnet_0", "resnet_1", "efficientnet"]
 STUDENTS = ["baseline", "single", "ensemble"]
 MEASURES = ["time_models", "choose", "benchmark", "report", "publish"]
 METHODS = ["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
@@ -54,7 +54,9 @@ def test_a_taught_student_costs_its_teachers_too(digits):
 
 
 def test_exported_models_decide_as_torch_does(digits):
-    for path in (digits / "metrics/export").glob("*.json"):
+    paths = [*(digits / "models/exported").rglob("scores.json")]
+    assert len(paths) == 7
+    for path in paths:
         assert json.loads(path.read_text())["onnx"]["changed_decisions"] == 0, path.name
     assert set(json.loads((digits / "metrics/benchmark.json").read_text())["torch_and_onnx_agree"].values()) == {1.0}
 
@@ -91,7 +93,7 @@ def test_every_stage_has_one_finished_run_and_the_summary_links_to_it(digits):
         ).fetchall()
         links = store.execute("select key from tags where key like 'stage.%'").fetchall()
     stages = [line.split()[0] for line in run("dvc", "stage", "list", cwd=digits).stdout.splitlines()]
-    assert len(stages) == 26
+    assert len(stages) == 27
     assert {key.removeprefix("stage.") for (key,) in links} == set(stages) - {"publish"}
     assert len(names) == len(stages) - 1
 
@@ -118,35 +120,34 @@ def test_nothing_runs_when_nothing_changed(digits):
 def test_a_further_seed_trains_nothing_that_is_there_again(digits):
     for old, new in (("[0]", "[0, 1]"), ("[0, 1]", "[0]")):
         replace(digits, f"student_seeds: {old}", f"student_seeds: {new}")
-        assert run(sys.executable, "-m", "stages.wiring", cwd=digits).returncode == 0
         changed = json.loads(run("dvc", "status", "--json", cwd=digits).stdout)
-        trains = {stage for stage in changed if stage.startswith(("train_", "distill", "export@", "cache_"))}
+        trains = {stage for stage in changed if stage.startswith(("train_", "distill", "cache_"))}
         seed = {"train_baseline@1", "distill@single-1", "distill@ensemble-1"}
-        assert trains == (seed | {f"export@{arm}-1" for arm in STUDENTS} if new == "[0, 1]" else set())
+        assert trains == (seed if new == "[0, 1]" else set())
 
 
 def test_a_changed_teacher_runs_itself_and_what_depends_on_it(digits):
-    replace(digits, "stem_stride: 1, epochs: 2", "stem_stride: 1, epochs: 4")
-    own = {"train_teacher@efficientnet", "cache_logits@efficientnet", "export@efficientnet"}
+    replace(digits, "epochs: 2, batch_size: 64, lr: 0.01}\nstudent:", "epochs: 4, batch_size: 64, lr: 0.01}\nstudent:")
+    own = {"train_teacher@efficientnet", "cache_logits@efficientnet", "export_teacher@efficientnet"}
     ran = set(repro_in_parallel(digits))
     assert ran >= own | {"time_members", "fit_ensemble", "export_ensemble", *MEASURES}
     assert not {stage for stage in ran if "resnet" in stage or "baseline" in stage or stage == "prepare"}
 
 
 def test_a_reverted_change_is_restored_and_not_run_again(digits):
-    replace(digits, "stem_stride: 1, epochs: 4", "stem_stride: 1, epochs: 2")
+    replace(digits, "epochs: 4, batch_size: 64, lr: 0.01}\nstudent:", "epochs: 2, batch_size: 64, lr: 0.01}\nstudent:")
     assert repro(digits) == ["publish"]
 
 
 def test_an_experiment_logs_to_the_project_and_not_to_its_scratch_folder(digits):
     before = _summaries(digits)
-    result = run("dvc", "exp", "run", "--temp", "-S", "deploy.tolerance=0.004", cwd=digits)
+    result = run("dvc", "exp", "run", "--temp", "-S", "pipeline/defaults.yaml:deploy.tolerance=0.004", cwd=digits)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     assert _summaries(digits) == before + 1
 
 
 def test_a_sweep_is_a_queue_of_experiments_and_the_summary_run_draws_it(digits):
-    grid = ("-S", "distill.temperature=1.0,3.0", "-S", "distill.alpha=0.5", "score_students")
+    grid = ("-S", "+distill.temperature=1.0,3.0", "-S", "distill.alpha=0.5", "score_students")
     for words in (("--queue", *grid), ("--run-all",)):
         result = run("dvc", "exp", "run", *words, cwd=digits)
         assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
@@ -156,26 +157,29 @@ def test_a_sweep_is_a_queue_of_experiments_and_the_summary_run_draws_it(digits):
     assert list(digits.glob("mlartifacts/**/alpha_by_temperature.png"))
 
 
-def test_out_of_fold_targets_of_the_largest_logits_a_named_teacher_and_unlabelled_images_go_through_all_stages(digits):
+def test_out_of_fold_targets_top_k_and_unlabelled_images_go_through_all_stages(digits):
     for number in range(40):
         Image.new("L", (16, 16), 6 * number).save(digits / f"data/unlabelled/{number}.png")
-    (digits / "profiles/more.yaml").write_text(
-        "teachers:\n"
-        "  resnet: {model: test_resnet, kwargs: {channels: [4, 8, 8, 16]}, stem_stride: 1,"
-        " epochs: 1, batch_size: 64, lr: 0.01}\n"
-        "logits: {top_k: 5}\n"
-        "distill: {sources: [ensemble, from_resnet], cross_fit: 2}\n"
-    )
-    wired = run(sys.executable, "-m", "stages.wiring", "--profile", "profiles/more.yaml", cwd=digits)
-    assert wired.returncode == 0, wired.stderr
-    assert {"train_teacher@resnet-fold0of2", "train_teacher@resnet-fold1of2"} <= set(repro_in_parallel(digits))
+    text = (digits / "params.yaml").read_text()
+    teachers = ("teachers:\n  resnet: {model: test_resnet, kwargs: {channels: [4, 8, 8, 16]}, stem_stride: 1, epochs: 1,"
+                " batch_size: 64, lr: 0.01}\n")  # fmt: skip
+    text = text[: text.index("teachers:")] + teachers + text[text.index("student:") :]
+    for old, new in (("logits: {}", "logits: {top_k: 5}"), ("cross_fit: {}", "cross_fit: {folds: 2}"),
+                     ("sources: [single, ensemble]", "sources: [ensemble, from_resnet]")):  # fmt: skip
+        assert old in text
+        text = text.replace(old, new)
+    (digits / "params.yaml").write_text(text)
+    assert "train_teacher@resnet" in repro_in_parallel(digits)
+    names = {path.name for path in (digits / "models/teachers").rglob("*.safetensors")}
+    assert names == {"model.safetensors", "fold0of2.safetensors", "fold1of2.safetensors"}
+    assert {path.name for path in (digits / "data/logits").iterdir()} == {"resnet"}  # of removed teachers nothing
     kept = json.loads((digits / "data/logits/resnet/manifest.json").read_text())["logits"]
     assert kept == {"top_k": 5}
     samples = json.loads((digits / "metrics/data.json").read_text())
     assert samples["unlabelled_samples"] == 40
-    seen = {arm: json.loads((digits / f"runs/{arm}-0.json").read_text())["metrics"]["train_images"]
-            for arm in ("train_baseline", "distill-ensemble")}  # fmt: skip
-    assert seen["distill-ensemble"] - seen["train_baseline"] == 2 * 40  # epochs
+    seen = {arm: json.loads((digits / f"runs/{arm}.json").read_text())["metrics"]["train_images"]
+            for arm in ("train_baseline/0", "distill/ensemble-0")}  # fmt: skip
+    assert seen["distill/ensemble-0"] - seen["train_baseline/0"] == 2 * 40  # epochs
     rows = pd.read_csv(digits / "reports/benchmark.csv")
     assert {"ensemble", "from_resnet"} < set(rows["method"])
 

@@ -1,35 +1,30 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from pipeline.distillation.objectives import kd, label_loss
-from pipeline.distillation.students import train_student
-from pipeline.logits import topk
-from pipeline.logits.targets import reader
-from pipeline.params import Distill
-from pipeline.project.data import UNLABELLED, Split
 from pipeline.project.errors import PipelineError
 from pipeline.scoring import metrics
-from pipeline.training import devices, loop
-from pipeline.training.loop import predict
-from pipeline.training.views import Looks, render
+from pipeline.training import loop, models
+from pipeline.training.inference import predict
+from pipeline.training.loop import Lesson, Trainer
+from pipeline.training.losses import label_loss
+from pipeline.training.views import render
 from tests import toys
 
 TRAIN, VAL = toys.split(20), toys.split(12, seed=1)
-LOOKS = Looks(toys.VIEWS, 3, count=2)
 
 
 def labels_only(logits, labels, *_):
     return label_loss(logits, labels)
 
 
-def fit(model, loss=labels_only, looks=LOOKS, train=TRAIN, seed=0, targets=None, **changes):
+def fit(model, loss=labels_only, views=toys.VIEWS, train=TRAIN, seed=0, targets=None, ids=None, compiled=False,
+        **changes):  # fmt: skip
+    lesson = Lesson(train, np.arange(len(train)) if ids is None else ids, views, loss, targets)
     settings = toys.TRAINING.model_copy(update=changes)
-    return loop.fit(model, train, VAL, settings, looks, loss, device=toys.CPU, seed=seed, name="toy", targets=targets)
-
-
-def from_array(targets):
-    return lambda view, ids: targets[view, ids].astype(np.float32)
+    return Trainer(model, settings, lesson, toys.CPU, seed=seed, name="toy", compiled=compiled).fit(VAL)
 
 
 def trained_weights(seed=0, **arguments):
@@ -51,7 +46,7 @@ def test_another_seed_gives_other_weights():
 
 
 def test_dropout_is_seeded_too():
-    architecture = toys.ARCHITECTURE.model_copy(update={"kwargs": {**toys.KWARGS, "drop_rate": 0.5}})
+    architecture = toys.architecture(kwargs={**toys.KWARGS, "drop_rate": 0.5})
 
     def run(stray):
         model = toys.classifier(architecture=architecture)
@@ -78,7 +73,7 @@ def test_it_learns_what_can_be_separated():
 def test_the_model_trains_in_train_mode_and_is_left_in_eval_mode():
     model, modes = toys.classifier(), []
 
-    def loss(logits, labels, soft, progress):
+    def loss(logits, labels, soft, done):
         modes.append({module.training for module in model.modules()})
         return label_loss(logits, labels)
 
@@ -90,30 +85,37 @@ def test_the_model_trains_in_train_mode_and_is_left_in_eval_mode():
 def seen(count, epochs, seed=0, objective=label_loss):
     """Each step's (images, labels, targets) where a target spells its own view and sample."""
     views = epochs if count is None else count
-    targets = np.zeros((views, len(TRAIN), 2), np.float16)
+    targets = np.zeros((views, len(TRAIN), 2), np.float32)
     targets[:, :, 0] = np.arange(views)[:, None]
     targets[:, :, 1] = np.arange(len(TRAIN))
     model, inputs, steps = toys.classifier(), [], []
     model.register_forward_pre_hook(lambda module, given: inputs.append(given[0].numpy()) if module.training else None)
 
-    def loss(logits, labels, soft, progress):
+    def loss(logits, labels, soft, done):
         assert soft.dtype == torch.float32
         steps.append((inputs[-1], labels.numpy(), soft.numpy().astype(int)))
         return objective(logits, labels)
 
-    fit(model, loss=loss, looks=Looks(toys.VIEWS, 3, count), targets=from_array(targets), epochs=epochs, seed=seed)
+    fit(
+        model,
+        loss,
+        replace(toys.VIEWS, count=count),
+        targets=lambda view, ids: targets[view, ids],
+        epochs=epochs,
+        seed=seed,
+    )
     return steps
 
 
-def test_targets_and_labels_belong_to_the_look_that_is_seen():
+def test_targets_and_labels_belong_to_the_view_that_is_seen():
     for images, labels, soft in seen(count=2, epochs=3):
         views, ids = soft.T
-        assert np.array_equal(images, render(TRAIN.images, ids, views[0], 3, toys.VIEWS))
+        assert np.array_equal(images, render(TRAIN.images, ids, views[0], toys.VIEWS))
         assert np.array_equal(labels, TRAIN.labels[ids])
 
 
 @pytest.mark.parametrize(("count", "views"), [(2, [0, 1, 0]), (1, [0, 0, 0]), (None, [0, 1, 2])])
-def test_an_epoch_sees_one_look_at_every_sample_once(count, views):
+def test_an_epoch_sees_one_view_of_every_sample_once(count, views):
     steps = [soft for _, _, soft in seen(count, epochs=3)]
     for epoch, view in enumerate(views):
         soft = np.concatenate(steps[3 * epoch : 3 * epoch + 3])
@@ -165,90 +167,14 @@ def test_final_scores_are_those_of_the_model_that_is_left():
     assert result.cost["images"] == 40
 
 
-def test_predictions_do_not_depend_on_the_batch(monkeypatch):
-    whole = predict(toys.classifier(), TRAIN.images, toys.CPU, exact=True)
-    monkeypatch.setitem(loop.EVALUATION_BATCH, "cpu", 7)
-    np.testing.assert_allclose(
-        predict(toys.classifier(), TRAIN.images, toys.CPU, exact=True), whole, rtol=1e-4, atol=1e-5
-    )
-
-
-def test_exact_predictions_of_a_bf16_model_are_those_in_fp32():
-    half = toys.classifier(architecture=toys.ARCHITECTURE.model_copy(update={"precision": "bf16"}))
-    full = predict(toys.classifier(), TRAIN.images, toys.CPU, exact=True)
-    assert np.array_equal(predict(half, TRAIN.images, toys.CPU, exact=True), full)
-    assert not np.array_equal(predict(half, TRAIN.images, toys.CPU, exact=False), full)
-
-
-def test_auto_is_one_of_the_two_precisions_as_the_machine_computes():
-    auto, full, half = (
-        predict(toys.classifier(architecture=toys.ARCHITECTURE.model_copy(update={"precision": precision})),
-                TRAIN.images, toys.CPU, exact=False)
-        for precision in ("auto", "fp32", "bf16")
-    )  # fmt: skip
-    assert np.array_equal(auto, half if devices.computes_in_bf16(toys.CPU) else full)
-
-
-TARGETS = np.random.default_rng(0).normal(0, 2, (2, 20, 2)).astype(np.float16)
-
-
-def student(alpha=None, targets=TARGETS, student_seed=0, settings=toys.STUDENT):
-    fixed = {"sources": ["single"], "objective": "kd", "cross_fit": 1, "temperature": 4.0}
-    distill = None if alpha is None else Distill(alpha=alpha, **fixed)
-    model, _ = train_student(
-        toys.INFO, TRAIN, VAL, settings, toys.VIEWS, seed=0, student_seed=student_seed, device=toys.CPU,
-        name="student", distill=distill, targets=None if alpha is None else reader(targets, (2, 20, 2), 4.0),
-    )  # fmt: skip
-    return model.state_dict()
-
-
-def test_a_student_of_alpha_zero_is_the_control_bit_for_bit():
-    assert same_bits(student(alpha=0.0), student())
-
-
-def test_a_teacher_makes_a_difference():
-    assert not same_bits(student(alpha=0.5), student())
-
-
-def test_label_smoothing_of_the_student_reaches_both_arms():
-    smoothed = toys.STUDENT.model_copy(update={"label_smoothing": 0.1})
-    assert not same_bits(student(settings=smoothed), student())
-    assert same_bits(student(alpha=0.0, settings=smoothed), student(settings=smoothed))
-
-
-def test_students_of_other_seeds_differ():
-    assert not same_bits(student(), student(student_seed=1))
-
-
-def test_a_student_equals_the_training_loop_with_the_kd():
-    from pipeline.project.randomness import derive
-
-    model = toys.classifier(seed=derive(0, "student", 0))
-    looks = Looks.cached(toys.VIEWS, 0)
-    changes = {"weight_decay": toys.STUDENT.weight_decay}
-    fit(model, lambda logits, labels, soft, _: kd(logits, soft, 4.0), looks, seed=derive(0, "student", 0),
-        targets=from_array(TARGETS), **changes)  # fmt: skip
-    taught = student(alpha=1.0)
-    for name, tensor in model.state_dict().items():
-        torch.testing.assert_close(tensor, taught[name], rtol=1e-4, atol=1e-5)
-
-
-def test_a_student_can_be_taught_from_top_k_rows():
-    whole = np.zeros((2, 20, 2), np.float16)
-    whole[:, :, 0] = TARGETS[:, :, 0]
-    rows = np.stack([topk.encode(look.astype(np.float32), 1) for look in whole])
-    assert same_bits(student(alpha=0.5, targets=rows), student(alpha=0.5, targets=whole))
-
-
-def test_mixed_looks_are_taught_with_mixed_labels():
-    mixed = toys.VIEWS.model_copy(update={"mixup": 1.0})
+def test_mixed_views_are_taught_with_mixed_labels():
     seen = []
 
-    def loss(logits, labels, soft, progress):
+    def loss(logits, labels, *_):
         seen.append(labels)
         return label_loss(logits, labels)
 
-    fit(toys.classifier(), loss=loss, looks=Looks(mixed, 3, count=2))
+    fit(toys.classifier(), loss, replace(toys.VIEWS, mixup=1.0))
     labels = torch.cat(seen)
     assert labels.shape == (40, 2)
     torch.testing.assert_close(labels.sum(dim=1), torch.ones(40))
@@ -258,24 +184,16 @@ def test_mixed_looks_are_taught_with_mixed_labels():
 def test_a_compiled_model_learns_the_same():
     plain, compiled = toys.classifier(), toys.classifier()
     fit(plain, epochs=1)
-    settings = toys.TRAINING.model_copy(update={"epochs": 1})
-    loop.fit(compiled, TRAIN, VAL, settings, LOOKS, labels_only, device=toys.CPU, seed=0, name="toy", compiled=True)
+    fit(compiled, epochs=1, compiled=True)
     for name, tensor in plain.state_dict().items():
         torch.testing.assert_close(compiled.state_dict()[name], tensor, rtol=1e-2, atol=1e-2)
-
-
-@pytest.mark.parametrize("shape", [(1, 20, 2), (2, 19, 2), (2, 20, 3)])
-def test_targets_of_another_shape_are_refused_with_both_shapes(shape):
-    with pytest.raises(PipelineError, match=r"need \(2, 20, 2\)") as refused:
-        student(alpha=0.5, targets=np.zeros(shape, np.float16))
-    assert str(shape) in str(refused.value)
 
 
 def test_the_loss_is_told_how_much_of_training_is_done():
     seen = []
 
-    def loss(logits, labels, soft, progress):
-        seen.append(progress)
+    def loss(logits, labels, soft, done):
+        seen.append(done)
         return label_loss(logits, labels)
 
     fit(toys.classifier(), loss=loss)
@@ -359,28 +277,17 @@ def test_only_the_chosen_samples_are_learned_from():
         seen.append(ids)
         return np.zeros((len(ids), 2), np.float32)
 
-    cost = loop.fit(
-        toys.classifier(), TRAIN, VAL, toys.TRAINING, LOOKS, labels_only, device=toys.CPU, seed=0, name="toy",
-        targets=targets, ids=chosen,
-    ).cost  # fmt: skip
+    cost = fit(toys.classifier(), targets=targets, ids=chosen).cost
     assert sorted(np.concatenate(seen)) == sorted(np.tile(chosen, 2)) and cost["images"] == 12
 
 
-def test_images_without_labels_change_a_taught_student_and_not_the_control():
-    labelled = toys.split(24)
-    more = Split(np.concatenate([labelled.images, toys.split(24, seed=3).images]),
-                 np.concatenate([labelled.labels, np.full(24, UNLABELLED)]))  # fmt: skip
-
-    def student(train, alpha, **settings):
-        distill = Distill(sources=["single"], objective="kd", cross_fit=1, alpha=alpha, temperature=2.0)
-        answers = np.random.default_rng(0).normal(size=(48, 2)).astype(np.float32)
-        model, trained = train_student(
-            toys.INFO, train, toys.split(8), toys.STUDENT, toys.VIEWS, seed=0, student_seed=0, device=toys.CPU,
-            name="x", distill=distill, targets=lambda view, ids: answers[ids],
-        )  # fmt: skip
-        return model.state_dict(), trained.cost["images"]
-
-    for alpha, images in ((0.0, 48), (0.5, 96)):
-        (alone, _), (joined, seen) = student(labelled, alpha), student(more, alpha)
-        assert seen == images  # two epochs
-        assert all(torch.equal(alone[key], joined[key]) for key in alone) == (alpha == 0)
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_position_embedding_and_class_token_of_a_vit_are_not_decayed(layer_decay):
+    kwargs = {"img_size": 8, "patch_size": 4, "depth": 1, "embed_dim": 12, "num_heads": 3}
+    model = models.build(toys.architecture(model="vit_tiny_patch16_224", kwargs=kwargs), toys.INFO)
+    names = {id(parameter): name for name, parameter in model.net.named_parameters()}
+    groups = loop.decayed_groups(model, weight_decay=0.1, layer_decay=layer_decay)
+    decay = {names[id(parameter)]: group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert decay.keys() == set(names.values())
+    assert decay["pos_embed"] == decay["cls_token"] == decay["norm.weight"] == decay["head.bias"] == 0
+    assert decay["patch_embed.proj.weight"] == decay["blocks.0.attn.qkv.weight"] == decay["head.weight"] == 0.1

@@ -1,0 +1,94 @@
+"""What the three training stages share: what they open, and what they leave."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from pipeline.params import Model, Params, flatten
+from pipeline.project import data, files, paths
+from pipeline.project.data import Info, Split
+from pipeline.tracking import store
+from pipeline.tracking.store import Record
+from pipeline.training import losses, models, ranks
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.loop import Lesson, Trained, Trainer
+from pipeline.training.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Room:
+    """The data and the device. label_weights: (classes,) of the labels' loss, or None."""
+
+    settings: Params
+    info: Info
+    train: Split
+    val: Split
+    ranks: Ranks
+    device: torch.device
+    label_weights: torch.Tensor | None
+
+
+def enter(settings: Params) -> Room:
+    together, device = ranks.start(settings.compute)
+    info, train, val = data.open_info(paths.PREPARED), *(data.open_split(paths.PREPARED, s) for s in ("train", "val"))
+    weights = losses.class_weights(settings.loss.class_weights, train.labels, len(info.classes))
+    return Room(settings, info, train, val, together, device, weights)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to train.
+
+    seed: of the initial weights and the order of samples. params: what it depends on beside `model`, `loss` and
+    `compute`. reads: digests of what it reads beside the prepared images.
+    """
+
+    name: str
+    model: Model
+    seed: int
+    lesson: Lesson
+    params: dict[str, Any]
+    reads: dict[str, str] = field(default_factory=dict)
+
+
+def train_and_save(room: Room, job: Job, record: Record | None, **more: float) -> tuple[Trained, Checkpoint]:
+    """Train from the job's checkpoint or from the beginning, and write weights, curve, scores and the record.
+
+    The caller removes the checkpoint when every output of its stage is there.
+
+    Args:
+        record: None writes the weights alone. more: metrics for the record.
+    """
+    logged = {"loss": room.settings.loss, "compute": room.settings.compute, "model": job.model, **job.params}
+    digests = room.info.sha256 | job.reads
+    checkpoint = Checkpoint(paths.checkpoint(paths.weights(job.name)), job.name, flatten(logged), digests, room.device)
+    torch.manual_seed(job.seed)
+    model = models.build(job.model, room.info)
+    trainer = Trainer(
+        model, job.model, job.lesson, room.device,
+        seed=job.seed, name=job.name, ranks=room.ranks, compiled=room.settings.compute.compile,
+    )  # fmt: skip
+    trained = trainer.fit(room.val, checkpoint)
+    if room.ranks.first:
+        models.save(model, paths.weights(job.name))
+        if record:
+            _leave(room, job, trained, record, logged, more | {"parameters": models.parameters(model)})
+    return trained, checkpoint
+
+
+def _leave(
+    room: Room, job: Job, trained: Trained, record: Record, logged: dict[str, Any], metrics: dict[str, float]
+) -> None:
+    files.write_rows(paths.curve(job.name), trained.curve)
+    scores = {f"val_{key}": value for key, value in trained.scores.items()}
+    files.write_json(paths.model_scores(job.name), scores | {"parameters": metrics["parameters"]})
+    store.log(
+        record,
+        paths.record(record.stage, record.item),
+        room.settings.tracking,
+        params=logged,
+        metrics={**scores, **metrics, **{f"train_{key}": value for key, value in trained.cost.items()}},
+        curve=trained.curve,
+        artifacts=[paths.curve(job.name), paths.model_scores(job.name)],
+    )
