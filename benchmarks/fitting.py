@@ -12,19 +12,37 @@ from benchmarks.page import Figure
 from pipeline.project import errors
 from pipeline.scoring import statistics
 
-PROFILE = """
-data: {source: fashion_mnist, val_fraction: 0.16666666666666666, train_samples: 2000}
-views: {count: 1}
+PARAMS = """
+seed: 0
+data: {source: fashion_mnist, path: data/images, unlabelled: data/unlabelled, val_fraction: 0.16666666666666666,
+       train_samples: 2000}
+student_views: {count: 1}
 teachers:
-  member:
-    {model: test_resnet, kwargs: {channels: [8, 16, 16, 32]}, epochs: 1, batch_size: 64, lr: 0.01,
-     seeds: [0, 1, 2, 3, 4]}
+  member_0: &member {model: test_resnet, kwargs: {channels: [8, 16, 16, 32]}, epochs: 1, batch_size: 64, lr: 0.01}
+  member_1: {<<: *member, seed: 1}
+  member_2: {<<: *member, seed: 2}
+  member_3: {<<: *member, seed: 3}
+  member_4: {<<: *member, seed: 4}
+student: {model: test_resnet, epochs: 1, lr: 0.01}
+student_seeds: [0]
+baseline: {lr: 0.01}
+distill: {sources: [ensemble]}
+views: {}
+loss: {}
+cross_fit: {}
+logits: {}
+compute: {}
+ensemble: {}
+benchmark: {}
+deploy: {}
+tracking: {}
+ci: {}
 """
 METHODS, SAMPLES, RESAMPLES = 10, 10_000, 10_000
 
 
 def main() -> None:
-    with scratch.checkout(PROFILE) as root:
+    with scratch.checkout(PARAMS) as root:
         print("five small members", flush=True)
         scratch.run(root, "dvc", "repro", "fit_ensemble")
         stage = _seconds(lambda: scratch.run(root, sys.executable, "-m", "stages.fit_ensemble"))

@@ -5,7 +5,10 @@ The student is so small and brief that one takes seconds, for questions that ask
 
 from typing import Any
 
-from pipeline.params import Params, Student, Teacher
+from ruamel.yaml import YAML
+
+from pipeline import params
+from pipeline.params import Architecture, Params, Student, Teacher, Training
 
 EPOCHS, SEEDS = 5, (0, 1, 2)
 STUDENT = {
@@ -15,15 +18,31 @@ STUDENT = {
     "epochs": EPOCHS,
     "lr": 0.018,  # what suits it taught
 }
-_TRAINING = {"stem_stride": 1, "batch_size": 128, "weight_decay": 0.05}
-_RESNET = {**_TRAINING, "precision": "auto", "epochs": 6, "lr": 0.003}
-TEACHERS = {
-    "wide_resnet": Teacher(model="test_resnet", kwargs={"channels": [48, 96, 192, 288]}, **_RESNET),
-    "resnet": Teacher(model="resnet10t", kwargs={"channels": [48, 96, 192, 384]}, **_RESNET),
-    "efficientnet": Teacher(model="test_efficientnet", precision="fp32", epochs=2, lr=0.005, **_TRAINING),
-}
+DEFAULTS = params.read(params.DEFAULTS, YAML(typ="safe", pure=True))["teacher"]
+
+
+def teacher(**changes: Any) -> Teacher:
+    """A teacher, what it leaves open as in pipeline/defaults.yaml."""
+    return Teacher(**DEFAULTS | changes)
+
+
+def architecture(**changes: Any) -> Architecture:
+    return Architecture(**{key: DEFAULTS[key] for key in Architecture.model_fields} | changes)
+
+
+def training(**changes: Any) -> Training:
+    return Training(**{key: DEFAULTS[key] for key in Training.model_fields if key in DEFAULTS} | changes)
 
 
 def student(settings: Params, **changes: Any) -> Student:
     """The fixed student, what it leaves open as in params.yaml."""
     return settings.student.model_copy(update=STUDENT | changes)
+
+
+_TRAINING = {"stem_stride": 1, "batch_size": 128, "weight_decay": 0.05}
+_RESNET = {**_TRAINING, "precision": "auto", "epochs": 6, "lr": 0.003}
+TEACHERS = {
+    "wide_resnet": teacher(model="test_resnet", kwargs={"channels": [48, 96, 192, 288]}, **_RESNET),
+    "resnet": teacher(model="resnet10t", kwargs={"channels": [48, 96, 192, 384]}, **_RESNET),
+    "efficientnet": teacher(model="test_efficientnet", precision="fp32", epochs=2, lr=0.005, **_TRAINING),
+}

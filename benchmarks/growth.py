@@ -13,8 +13,10 @@ from benchmarks.page import Figure
 from benchmarks.timing import alternate, ratio
 from pipeline.ensembles import ensemble
 from pipeline.logits import caching, targets, topk
+from pipeline.logits.caching import Labeller
 from pipeline.project import errors, files
-from pipeline.training.views import Looks
+from pipeline.project.data import Split
+from pipeline.training.models import Classifier
 
 SAMPLES, TIMES, ROUNDS = 4000, 4, 5
 FEW, MANY, PROCESSES = 10_000, 60_000, 3
@@ -34,9 +36,9 @@ def _time_of_cache(folder: Path) -> tuple[list, list[Figure]]:
     members = setting.teachers(device)
     few, many = setting.noise(SAMPLES), setting.noise(TIMES * SAMPLES)
 
-    def cache(member, split, views: int) -> None:  # noqa: ANN001
-        looks = Looks(settings.views, 0, views)
-        caching.cache(folder / "x.npy", [member], split, looks, top_k=None, device=device, name="teacher")
+    def cache(member: Classifier, split: Split, count: int) -> None:
+        views, labeller = setting.views(settings, count), Labeller([member], device, settings.seed)
+        caching.cache(folder / "x.npy", labeller, split, views, top_k=None, name="teacher")
 
     seconds = alternate(
         {
@@ -50,7 +52,7 @@ def _time_of_cache(folder: Path) -> tuple[list, list[Figure]]:
     shown = {name: f"{np.median(values):.2f} s" for name, values in seconds.items()}
     rows = [(f"cache_logits, {TIMES} times the {by}", shown["one"], shown[by]) for by in list(seconds)[1:]]
     grows = {by: ratio(seconds, by, "one") / TIMES for by in list(seconds)[1:]}
-    return rows, [Figure(f"cache_logits, time per look at {TIMES} times the {by}", grows[by], 1.1) for by in grows]
+    return rows, [Figure(f"cache_logits, time per view at {TIMES} times the {by}", grows[by], 1.1) for by in grows]
 
 
 def _time_of_distill(folder: Path) -> tuple[list, list[Figure]]:
@@ -63,7 +65,7 @@ def _time_of_distill(folder: Path) -> tuple[list, list[Figure]]:
         teacher = ensemble.uniform([str(number) for number in range(count)])
         targets.write(folder / f"{count}.npy", teacher.log_probs, cached, setting.CLASSES, None)
         rows = files.open_array(folder / f"{count}.npy")
-        taught[count] = setting.taught(np.concatenate([rows] * settings.views.count), settings)
+        taught[count] = setting.taught(np.concatenate([rows] * settings.student_views.count), settings)
     seconds = alternate({n: lambda by=by: student.train(train, taught_by=by) for n, by in taught.items()}, 2 * ROUNDS)
     shown = [f"{np.median(seconds[count]):.2f} s" for count in (1, 6)]
     figure = Figure("distill, epoch with 6 teachers / with 1", ratio(seconds, 6, 1), 1.05)
@@ -76,12 +78,12 @@ def _bytes(folder: Path) -> tuple[list, list[Figure]]:
         rows = topk.encode(random.normal(0, 3, (5000, classes)), top_k)
         files.write_array(folder / "rows.npy", rows)
         sizes[classes, top_k] = (folder / "rows.npy").stat().st_size / len(rows)
-    rows = [("bytes a look on disk, 10 and 1,000 classes", f"{sizes[10, None]:.1f}", f"{sizes[1000, None]:.1f}"),
-            ("bytes a look on disk, 1,000 classes, top-k 10", "", f"{sizes[1000, 10]:.1f}")]  # fmt: skip
+    rows = [("bytes a view on disk, 10 and 1,000 classes", f"{sizes[10, None]:.1f}", f"{sizes[1000, None]:.1f}"),
+            ("bytes a view on disk, 1,000 classes, top-k 10", "", f"{sizes[1000, 10]:.1f}")]  # fmt: skip
     return rows, [
-        Figure("bytes a look / (2 x classes), 10 classes", sizes[10, None] / 20, 1.01),
-        Figure("bytes a look / (2 x classes), 1,000 classes", sizes[1000, None] / 2000, 1.01),
-        Figure("bytes a look, 1,000 classes, top-k 10", sizes[1000, 10], 48),
+        Figure("bytes a view / (2 x classes), 10 classes", sizes[10, None] / 20, 1.01),
+        Figure("bytes a view / (2 x classes), 1,000 classes", sizes[1000, None] / 2000, 1.01),
+        Figure("bytes a view, 1,000 classes, top-k 10", sizes[1000, 10], 48),
     ]
 
 
@@ -93,7 +95,7 @@ def _memory(folder: Path) -> tuple[list, list[Figure]]:
         train = setting.noise(samples)
         files.write_array(of / "images.npy", train.images)
         files.write_array(of / "labels.npy", train.labels)
-        files.write_array(of / "targets.npy", online.random_targets(settings.views.count, samples))
+        files.write_array(of / "targets.npy", online.random_targets(settings.student_views.count, samples))
         for work in ("start", "cache", "distill"):
             print(f"memory of {work} with {samples} samples, {PROCESSES} processes", flush=True)
             words = [sys.executable, "-m", "benchmarks.memory", work, str(of), str(MANY // samples)]

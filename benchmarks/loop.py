@@ -1,5 +1,7 @@
 """How much of a step is arithmetic, and what the input pipeline can feed: `python -m benchmarks.loop`, two minutes."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 import torch
 
@@ -7,7 +9,7 @@ from benchmarks import online, page, setting
 from benchmarks.page import Figure
 from benchmarks.timing import alternate, ratio
 from pipeline.project import errors
-from pipeline.training import loop
+from pipeline.training.loop import Batch, Lesson
 from pipeline.training.prefetch import ahead
 
 SAMPLES, ROUNDS = 20_480, 11
@@ -16,16 +18,16 @@ FEW = 2560  # samples of a pass over a slow loader
 
 def main() -> None:
     settings, device = setting.start()
-    train, looks, stepper = setting.noise(SAMPLES), setting.looks(settings), setting.Stepper.of(settings, device)
+    train, stepper = setting.noise(SAMPLES), setting.Stepper.of(settings, device)
     size = settings.student.batch_size
-    soft = setting.taught(online.random_targets(settings.views.count, SAMPLES), settings)
+    soft = setting.taught(online.random_targets(settings.student_views.count, SAMPLES), settings)
     order = setting.batches(SAMPLES, size)
+    lesson = Lesson(train, train.labelled, setting.views(settings), setting.loss_of(settings.distill), soft)
     trained, compiled = setting.Stepper.of(settings, device), setting.Stepper.of(settings, device)
-    fixed = loop.batch(train, order[0], looks, 0, soft, setting.CLASSES)
-    fixed = tuple(part.to(device) for part in fixed)
+    fixed = tuple(part.to(device) for part in lesson.batch(order[0], 0, setting.CLASSES))
 
-    def prepared():
-        return (loop.batch(train, ids, looks, 0, soft, setting.CLASSES) for ids in order)
+    def prepared() -> Iterator[Batch]:
+        return (lesson.batch(ids, 0, setting.CLASSES) for ids in order)
 
     def bare() -> None:
         for _ in order:

@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import page
+from benchmarks import page, setting
 from benchmarks.fixed import TEACHERS
 from benchmarks.page import Figure
 from pipeline import params
-from pipeline.distillation import objectives
 from pipeline.ensembles import diversity, fitting
 from pipeline.logits import topk
 from pipeline.params import Params
@@ -23,8 +22,10 @@ from pipeline.project import data, errors, files, paths
 from pipeline.project.errors import PipelineError
 from pipeline.project.randomness import derive
 from pipeline.scoring import metrics
-from pipeline.training import devices, loop, models
-from pipeline.training.views import Looks
+from pipeline.training import devices, models
+from pipeline.training.inference import predict
+from pipeline.training.loop import Lesson, Trainer
+from pipeline.training.views import Views
 
 EPOCHS = {"resnet": 4, "wide_resnet": 4, "efficientnet": 10}  # in like times
 SEEDS = range(5)
@@ -48,14 +49,12 @@ class Members:
         torch.manual_seed(seed)
         model, train = models.build(teacher, self.info), self.splits["train"]
         train = data.Split(train.images[: int(part * len(train))], train.labels[: int(part * len(train))])
-        trained = loop.fit(
-            model, train, self.splits["val"], teacher, Looks(self.settings.augmentation, seed, None),
-            lambda logits, labels, *_: objectives.label_loss(logits, labels, teacher.label_smoothing),
-            device=self.device, seed=seed, name=name,
-        )  # fmt: skip
+        loss = setting.loss_of(None, teacher.label_smoothing)
+        lesson = Lesson(train, train.labelled, Views.fresh(self.settings.views, seed), loss)
+        trained = Trainer(model, teacher, lesson, self.device, seed=seed, name=name).fit(self.splits["val"])
         self.seconds[name] = trained.cost["seconds"]
         for split, of in self.logits.items():
-            of[name] = loop.predict(model, self.splits[split].images, self.device, exact=True).astype(np.float64)
+            of[name] = predict(model, self.splits[split].images, self.device, exact=True).astype(np.float64)
 
     def fitted(self, methods: list[str], names: tuple[str, ...]) -> dict[str, np.ndarray]:
         """Each method's (samples, classes) log-probabilities of test, fitted on val."""
@@ -136,7 +135,7 @@ def choose(members: Members) -> None:
 
 def spoil(members: Members) -> None:
     """Every method of the default teachers, and of the same with a bad one beside them."""
-    methods, good = list(fitting.METHODS), tuple(members.settings.members())
+    methods, good = list(fitting.METHODS), tuple(members.settings.teachers)
     for name in good:
         members.load(name)
     without, spoilt = members.fitted(methods, good), members.fitted(methods, (*good, BAD))

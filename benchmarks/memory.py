@@ -9,10 +9,10 @@ from pathlib import Path
 
 from benchmarks import setting
 from pipeline.logits import caching
+from pipeline.logits.caching import Labeller
 from pipeline.project import machine
 from pipeline.project.data import Split
 from pipeline.project.files import open_array
-from pipeline.training.views import Looks
 
 BATCH = 250  # divides 10,000 and 60,000: batches of several sizes would keep scratch memory of each
 
@@ -24,8 +24,8 @@ def main(work: str, folder: Path, rounds: int) -> None:
     member, student = setting.teachers(device)[0], setting.Stepper.of(settings, device)
     train = Split(open_array(folder / "images.npy"), open_array(folder / "labels.npy"))
     if work == "cache":
-        looks = Looks(settings.views, 0, rounds)
-        caching.cache(folder / "cached.npy", [member], train, looks, top_k=None, device=device, name="teacher")
+        views, labeller = setting.views(settings, rounds), Labeller([member], device, settings.seed)
+        caching.cache(folder / "cached.npy", labeller, train, views, top_k=None, name="teacher")
     if work == "distill":
         student.train(train, epochs=rounds, taught_by=setting.taught(open_array(folder / "targets.npy"), settings))
     print(machine.peak_bytes() / 2**20)

@@ -15,7 +15,8 @@ from torchvision import transforms
 from benchmarks import setting
 from pipeline.params import Params
 from pipeline.project.data import Split
-from pipeline.training import loop
+from pipeline.training.inference import precision
+from pipeline.training.loop import Lesson
 from pipeline.training.models import Classifier
 
 NORMALISED = {"mean": (0.5,), "std": (0.5,)}  # timm converts between student and teacher only where these differ
@@ -62,7 +63,7 @@ class Average(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         logits = []
         for member in self.members:
-            with loop.precision(member, self.device) if self.own_precision else contextlib.nullcontext():
+            with precision(member, self.device) if self.own_precision else contextlib.nullcontext():
                 logits.append(member.net(pixels).float())
         return torch.stack([F.softmax(each, dim=1) for each in logits]).mean(dim=0).log()
 
@@ -88,12 +89,12 @@ def timm_epoch(
         device=device,
         verbose=False,
     ).train()
-    looks = setting.looks(settings)
+    lesson = Lesson(split, split.labelled, setting.views(settings), setting.loss_of(None))
     for ids in setting.batches(len(split), settings.student.batch_size):
-        images, labels, _ = loop.batch(split, ids, looks, 0, None, setting.CLASSES)
+        images, labels, _ = lesson.batch(ids, 0, setting.CLASSES)
         pixels = images.to(device).permute(0, 3, 1, 2).float()
         pixels = (pixels - stepper.model.mean) / stepper.model.std
-        with loop.precision(stepper.model, device):
+        with precision(stepper.model, device):
             loss = task(pixels, labels.to(device))["loss"]
         stepper.optimizer.zero_grad(set_to_none=True)
         loss.backward()

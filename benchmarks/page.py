@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from pipeline.deployment import wording
 from pipeline.project import files
 from pipeline.project.machine import processor
-from pipeline.reporting import report
 from pipeline.scoring import statistics
 
 HERE = Path(__file__).parent
@@ -67,7 +67,7 @@ def difference(points: np.ndarray, seed: int = 0) -> str:
 def p_over_seeds(differences: np.ndarray) -> str:
     """The p-value of (seeds,) paired differences; nothing of a single seed."""
     found = statistics.paired_over_seeds(differences)
-    return report.p_value(found["p"]).removeprefix("p = ") if found else ""
+    return wording.p_value(found["p"]).removeprefix("p = ") if found else ""
 
 
 def machine() -> str:

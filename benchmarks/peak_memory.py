@@ -20,7 +20,8 @@ from benchmarks import page, setting
 from benchmarks.page import Figure
 from pipeline.project import data, errors, files
 from pipeline.project.data import Info, Split
-from pipeline.training import loop, models
+from pipeline.training import models
+from pipeline.training.loop import Lesson, Trainer
 
 SIDE, CLASSES, CHUNK = 64, 10, 1000
 SMALL, LARGE = 40 * 10**6, 4 * 10**9  # bytes
@@ -83,9 +84,9 @@ def peak_of(work: str, folder: Path, epochs: int) -> float:
             info = Info([str(label) for label in range(CLASSES)], SIDE, [0.5] * 3, [0.3] * 3, {})
             model = models.build(settings.student, info)
             once = settings.student.model_copy(update={"epochs": epochs, "lr": 1e-4})
-            val, looks = Split(train.images[:128], train.labels[:128]), setting.looks(settings)
-            loss = setting.Stepper(settings, device, model, None).loss
-            loop.fit(model, train, val, once, looks, loss, device=device, seed=0, name=work)
+            val = Split(train.images[:128], train.labels[:128])
+            lesson = Lesson(train, train.labelled, setting.views(settings), setting.loss_of(None))
+            Trainer(model, once, lesson, device, seed=0, name=work).fit(val)
     finally:
         done.set()
         watcher.join()

@@ -12,19 +12,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import page, setting
+from benchmarks import fixed, page, setting
 from pipeline.logits import topk
-from pipeline.params import Architecture
 from pipeline.project import errors
 from pipeline.project.data import Info
-from pipeline.training import loop, models
+from pipeline.training import models
+from pipeline.training.inference import precision, predict
 from pipeline.training.views import render
 
 IMAGES, CLASSES, SIDE = 1_281_167, 1000, 224  # of ImageNet-1k's training split
-VIEWS, TOP_K, DEVICES, EPOCHS = (8, 90, 300), 10, (1, 8, 64), 90
+COUNTS, TOP_K, DEVICES, EPOCHS = (8, 90, 300), 10, (1, 8, 64), 90
 TEACHERS = {"resnet18": "auto", "mobilenetv3_small_100": "fp32", "efficientnet_b0": "fp32", "resnet50": "auto"}
 STUDENT, SLOWEST = "mobilenetv3_small_100", "resnet50"
-LOOKS, RENDERED, ASKED, TRAINED = "looks", "rendered by a core", "asked", "trained"
+VIEWS, RENDERED, ASKED, TRAINED = "views", "rendered by a core", "asked", "trained"
 RATES = (1_000, 8_000)  # images a second of one device
 BATCH, SECONDS = 32, 20
 PAGE = Path(__file__).parents[1] / "docs/scale.md"
@@ -44,8 +44,8 @@ def disk() -> pd.DataFrame:
     sizes = {name: _bytes_a_row(k) for name, k in rows.items()}
     return pd.DataFrame(
         [
-            {"logits of one teacher": name, "bytes a look": size}
-            | {f"{views} views": f"{views * IMAGES * size / 1e9:,.1f} GB" for views in VIEWS}
+            {"logits of one teacher": name, "bytes a view": size}
+            | {f"{views} views": f"{views * IMAGES * size / 1e9:,.1f} GB" for views in COUNTS}
             for name, size in sizes.items()
         ]
     )
@@ -61,9 +61,10 @@ def rates() -> pd.DataFrame:
     settings, device = setting.start()
     info = Info([str(label) for label in range(CLASSES)], SIDE, [0.5] * 3, [0.3] * 3, {})
     images, ids = np.zeros((BATCH, SIDE, SIDE, 3), np.uint8), np.arange(BATCH)
-    rows = {LOOKS: {RENDERED: _rate(lambda: render(images, ids, 0, 0, settings.augmentation), device)}}
-    for name, precision in TEACHERS.items():
-        model = models.build(Architecture(model=name, precision=precision), info).to(device)
+    views = setting.views(settings)
+    rows = {VIEWS: {RENDERED: _rate(lambda: render(images, ids, 0, views), device)}}
+    for name, computes_in in TEACHERS.items():
+        model = models.build(fixed.architecture(model=name, precision=computes_in), info).to(device)
         rows[name] = {ASKED: _rate(lambda net=model: _ask(net, device), device)}
         if name == STUDENT:
             rows[name][TRAINED] = _rate(lambda net=model: _train(net, device), device)
@@ -71,14 +72,14 @@ def rates() -> pd.DataFrame:
 
 
 def _ask(model: models.Classifier, device: torch.device) -> None:
-    loop.predict(model, np.zeros((BATCH, SIDE, SIDE, 3), np.uint8), device, exact=False)
+    predict(model, np.zeros((BATCH, SIDE, SIDE, 3), np.uint8), device, exact=False)
 
 
 def _train(model: models.Classifier, device: torch.device) -> None:
     """Gradients of a batch, without the optimizer's step."""
     model.train()
     images = torch.zeros(BATCH, SIDE, SIDE, 3, dtype=torch.uint8, device=device)
-    with loop.precision(model, device):
+    with precision(model, device):
         loss = model(images).square().mean()
     model.zero_grad(set_to_none=True)
     loss.backward()
@@ -98,13 +99,13 @@ def _rate(step: Callable[[], None], device: torch.device) -> int:
 
 def hours(measured: pd.DataFrame) -> pd.DataFrame:
     """For caching one teacher and for training one student, by the rate of one device and the number of devices."""
-    work = {f"{SLOWEST} looks {views} times at all": (views, measured.loc[SLOWEST, ASKED]) for views in VIEWS}
+    work = {f"{SLOWEST} caches {views} views": (views, measured.loc[SLOWEST, ASKED]) for views in COUNTS}
     work |= {f"{STUDENT}, {EPOCHS} epochs": (EPOCHS, measured.loc[STUDENT, TRAINED])}
     return pd.DataFrame(
         [
             {"work": name, "images/s of a device": f"{rate:,.0f}{', this one' if rate == own else ''}"}
-            | {f"{count} devices": f"{float(f'{looks * IMAGES / rate / count / 3600:.2g}'):,g} h" for count in DEVICES}
-            for name, (looks, own) in work.items()
+            | {f"{count} devices": f"{float(f'{passes * IMAGES / rate / count / 3600:.2g}'):,g} h" for count in DEVICES}
+            for name, (passes, own) in work.items()
             for rate in (own, *RATES)
         ]
     ).rename(columns={"1 devices": "1 device"})

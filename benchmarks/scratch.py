@@ -12,22 +12,23 @@ from pathlib import Path
 from pipeline.project import paths
 from pipeline.project.errors import PipelineError
 
+LISTED = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+
 
 @contextmanager
-def checkout(profile: str) -> Iterator[Path]:
-    """The folder of a copy to which that profile was applied; it is removed afterwards."""
+def checkout(params: str) -> Iterator[Path]:
+    """The folder of a copy with that params.yaml, which is removed afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(LISTED, capture_output=True, text=True, check=True).stdout
         for name in filter(None, listed.split("\0")):
             if Path(name) != paths.DVC_LOCK and Path(name).is_file():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(name, root / name)
         if paths.RAW.is_dir():
             shutil.copytree(paths.RAW, root / paths.RAW, dirs_exist_ok=True)
-        (root / "profiles/scratch.yaml").write_text(profile, encoding="utf-8")
+        (root / paths.PARAMS).write_text(params, encoding="utf-8")
         run(root, "git", "init", "-q")
-        run(root, sys.executable, "-m", "stages.wiring", "--profile", "profiles/scratch.yaml")
         yield root
 
 

@@ -20,13 +20,23 @@ from benchmarks.scratch import run
 from benchmarks.timing import alternate
 from pipeline import params
 from pipeline.project import errors, files, paths
-from pipeline.tracking import store
+from pipeline.tracking import server, store
 from pipeline.tracking.store import Record
 
-STAGES = (
-    *("prepare", "train_teacher resnet", "cache_logits resnet", "fit_ensemble", "train_baseline 0"),
-    *("distill ensemble 0", "score_students", "export ensemble-0", "time_members", "benchmark", "report", "publish"),
-)
+STAGES = {  # the command of each, and the stage and item of its record
+    "prepare": ("prepare", ""),
+    "train_teacher resnet": ("train_teacher", "resnet"),
+    "cache_logits resnet": ("cache_logits", "resnet"),
+    "fit_ensemble": ("fit_ensemble", ""),
+    "train_baseline 0": ("train_baseline", "0"),
+    "distill ensemble 0": ("distill", "ensemble-0"),
+    "score_students": ("score_students", ""),
+    "export student ensemble": ("export_student", "ensemble"),
+    "time_members": ("time_members", ""),
+    "benchmark": ("benchmark", ""),
+    "report": ("report", ""),
+    "publish": ("publish", ""),
+}
 ROUNDS = 3
 
 
@@ -36,9 +46,9 @@ def main() -> None:
         run(root, "dvc", "repro")
         idle = alternate({"dvc repro, nothing to do": lambda: run(root, "dvc", "repro")}, ROUNDS)
         python = [sys.executable, "-m"]
-        commands = {stage: partial(run, root, *python, *f"stages.{stage}".split()) for stage in STAGES}
+        commands = {command: partial(run, root, *python, *f"stages.{command}".split()) for command in STAGES}
         seconds = alternate(commands, ROUNDS)
-        work = {stage: _work(root, *stage.split()) for stage in STAGES}
+        work = {command: _work(root / paths.record(*of)) for command, of in STAGES.items()}
         with contextlib.chdir(root):
             logging = _logging()
     beyond = {stage: float(np.median(seconds[stage])) - work[stage] for stage in STAGES}
@@ -56,19 +66,17 @@ def main() -> None:
 
 def _logging() -> tuple[str, float]:
     """The stage whose record takes longest to log to SQLite, and the median of its seconds, imports aside."""
-    client, settings = store.connect(), params.load().tracking
-    records = {path.stem: store.read(path) for path in sorted(Path("runs").glob("*.json"))}
+    client, experiment = server.connect(), store.stages_experiment(params.load().tracking)
 
     def send(record: Record) -> None:
-        store.send(replace(record, id=uuid.uuid4().hex), store.of_stages(settings), client)
+        store.send(replace(record, id=uuid.uuid4().hex), experiment, client)
 
-    seconds = alternate({name: partial(send, record) for name, record in records.items()}, ROUNDS)
+    seconds = alternate({record.name: partial(send, record) for record in store.records()}, ROUNDS)
     return max(((name, float(np.median(taken))) for name, taken in seconds.items()), key=lambda pair: pair[1])
 
 
-def _work(root: Path, stage: str, *items: str) -> float:
-    """The seconds of training, fitting or exporting in this stage's last run."""
-    path = root / paths.record(stage, "-".join(items))
+def _work(path: Path) -> float:
+    """The seconds of training, fitting or exporting in the run of that record."""
     metrics = files.read_json(path)["metrics"] if path.exists() else {}
     return sum(metrics.get(f"{work}_seconds", 0.0) for work in ("train", "fit", "export"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline import params
 from pipeline.project import errors
-from pipeline.tracking import store, summary
+from pipeline.tracking import server, store, summary
 from tests.browser import browsing
 
 SETTLED = 12  # seconds until a page has drawn its charts
@@ -16,20 +16,21 @@ HIDE_PATHS = """for (const shown of document.querySelectorAll('*'))
 
 
 def main() -> None:
-    settings = params.load().tracking
-    versions, client = summary.address(settings), store.connect()
+    tracking = params.load().tracking
+    versions = summary.address(tracking)
     site = versions.split("/#/")[0]
-    experiment = store.experiment_id(client, settings.experiment)
-    runs = [run.info.run_id for run in store.finished(client, experiment, "publish")][:2]
-    stages = store.experiment_id(client, store.of_stages(settings))
-    student = store.finished(client, stages, "distill")[0].info.run_id
-    compared = f"runs={json.dumps(runs)}&experiments={json.dumps([experiment])}"
+    with server.answering("Runs could not be read from"):
+        client = server.connect()
+        runs = store.finished(client, tracking.experiment, "publish")[:2]
+        student = store.finished(client, store.stages_experiment(tracking), "distill")[0].info
+    shown, experiment = [run.info.run_id for run in runs], runs[0].info.experiment_id
+    compared = f"runs={json.dumps(shown)}&experiments={json.dumps([experiment])}"
     pages = {
         "versions": versions,
         "compare": f"{site}/#/compare-runs?{compared}",
-        "version": f"{site}/#/experiments/{experiment}/runs/{runs[0]}",
-        "report": f"{site}/#/experiments/{experiment}/runs/{runs[0]}/artifacts/report.html",
-        "curves": f"{site}/#/experiments/{stages}/runs/{student}/model-metrics",
+        "version": f"{site}/#/experiments/{experiment}/runs/{shown[0]}",
+        "report": f"{site}/#/experiments/{experiment}/runs/{shown[0]}/artifacts/report.html",
+        "curves": f"{site}/#/experiments/{student.experiment_id}/runs/{student.run_id}/model-metrics",
     }
     with browsing(width=2000, height=1000) as driver:
         for name, address in pages.items():

@@ -37,7 +37,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]  # DVC writes it as it stands into commands and paths
 CombinationMethod = Literal["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
 Source = Annotated[str, Field(pattern=r"^(single|ensemble|from_[a-z][a-z0-9_]{0,31})$")]
 Temperature = Annotated[float, Field(gt=0, le=1000)]
@@ -405,14 +405,14 @@ def load(path: Path = paths.PARAMS, defaults: Path = DEFAULTS) -> Params:
         mistakes = invalid.errors()
         misspelt = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]  # explains what is missing
         mistakes = misspelt or mistakes
-        sentences = [f"{_file_of(mistake, own, path)}: {_sentence(mistake)}" for mistake in mistakes]
+        sentences = list(dict.fromkeys(_told(mistake, own, document, path) for mistake in mistakes))
         if len(sentences) > SENTENCES:
             sentences[SENTENCES:] = [f"{path}: {len(sentences) - SENTENCES} more mistakes."]
         raise PipelineError("\n       ".join(sentences)) from None
 
 
 def overlay(defaults: Any, own: Any) -> Any:
-    """`own` laid over the content of pipeline/defaults.yaml, whose block `teacher` is below each block of `teachers`."""
+    """`own` laid over what pipeline/defaults.yaml holds, whose block `teacher` is below each block of `teachers`."""
     if not isinstance(own, dict) or not isinstance(defaults, dict):
         return own
     below = {key: value for key, value in defaults.items() if key != "teacher"}
@@ -428,15 +428,23 @@ def _merged(below: Any, above: Any) -> Any:
     return below | {key: _merged(below[key], value) if key in below else value for key, value in above.items()}
 
 
-def _file_of(mistake: dict[str, Any], own: Any, path: Path) -> Path:
-    """Where the wrong value stands: what is missing or in neither file belongs into params.yaml."""
-    if mistake["type"] in ("missing", "value_error"):
-        return path
-    for part in mistake["loc"]:
-        if isinstance(own, dict) and part not in own:
-            return paths.DEFAULTS
-        own = own[part] if isinstance(own, dict | list) else None
-    return path
+def _told(mistake: dict[str, Any], own: Any, defaults: Any, path: Path) -> str:
+    """The file in which the wrong value stands, and the sentence. What is in neither belongs into params.yaml."""
+    keys = tuple(key for key in mistake["loc"] if key != "[key]")
+    below = ("teacher", *keys[2:]) if keys[:1] == ("teachers",) and len(keys) > 2 else keys
+    if _holds(defaults, below) and not _holds(own, keys):
+        return f"{paths.DEFAULTS}: {_sentence(mistake | {'loc': below})}"
+    return f"{path}: {_sentence(mistake)}"
+
+
+def _holds(document: Any, keys: tuple[str | int, ...]) -> bool:
+    for key in keys:
+        if not isinstance(document, dict | list):
+            return False
+        if key not in (document if isinstance(document, dict) else range(len(document))):
+            return False
+        document = document[key]
+    return True
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -523,7 +531,7 @@ def _short(text: str) -> str:
 def _known_keys(parents: list[str]) -> list[str]:
     block: Any = Params
     for parent in parents:
-        block = Teacher if block is Params and parent == "teachers" else block
+        block = Teacher if block is Params and parent in ("teacher", "teachers") else block
         if parent in getattr(block, "model_fields", {}) and block is not Teacher:
             block = block.model_fields[parent].annotation
     return sorted(block.model_fields)

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.logits import caching, manifest, topk
 from pipeline.logits.caching import Labeller
-from pipeline.logits.manifest import Origin
+from pipeline.logits.manifest import Fingerprint
 from pipeline.project import data, errors, files, paths
 from pipeline.project.data import Split
 from pipeline.scoring import metrics
@@ -14,22 +14,22 @@ from pipeline.tracking import store
 from pipeline.training import models, ranks
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.views import Views
-from stages.beginning import begin
+from stages.starting import start_stage
 
 SCORED = 10_000  # samples whose cached logits are scored for the log
 
 
 def main(name: str) -> None:
-    record, settings = begin("cache_logits", name)
+    record, settings = start_stage("cache_logits", name)
     (together, device), info = ranks.start(settings.compute), data.open_info(paths.PREPARED)
     teacher, *folds = [models.load(paths.weights(each)) for each in (name, *settings.fold_teachers(name))]
     views = Views.replayed(settings.views, settings.student_views, settings.seed)
     folder, scores, checkpoints = paths.logits(name), {}, []
-    origin = Origin.read(settings, name, info)
+    fingerprint = Fingerprint.read(settings, name, info)
     for split, seen in (("train", views), ("val", None), ("test", None)):
         images, path, title = data.open_split(paths.PREPARED, split), folder / f"{split}.npy", f"{name}: {split}"
         labeller = Labeller(folds if split == "train" and folds else [teacher], device, settings.seed)
-        checkpoint = Checkpoint(paths.checkpoint(path), title, settings.seed, vars(origin), device)
+        checkpoint = Checkpoint(paths.checkpoint(path), title, settings.seed, vars(fingerprint), device)
         caching.cache(paths.growing(path), labeller, images, seen, top_k=settings.logits.top_k, name=title,
                       ranks=together, checkpoint=checkpoint)  # fmt: skip
         checkpoints.append(checkpoint)
@@ -40,7 +40,7 @@ def main(name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "val", "test"):  # only now: DVC removes an interrupted stage's outputs
         paths.growing(folder / f"{split}.npy").replace(folder / f"{split}.npy")
-    manifest.seal(folder, origin)
+    manifest.seal(folder, fingerprint)
     print(f"{name}: val accuracy {100 * scores['val_accuracy']:.2f} %, views {views.count}")
     store.log(
         record,

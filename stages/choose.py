@@ -2,22 +2,21 @@
 
 import shutil
 
-import pandas as pd
-
 from pipeline.deployment import choice, lineup
 from pipeline.deployment.choice import Candidate
 from pipeline.deployment.lineup import Entry
 from pipeline.project import errors, files, paths
-from pipeline.reporting import report
 from pipeline.tracking import store
-from stages.beginning import begin
+from stages.gathering import drop_stale
+from stages.starting import start_stage
 
 
 def main() -> None:
-    record, settings = begin("choose")
+    record, settings = start_stage("choose")
+    drop_stale(settings)
     fitted, measured = files.read_json(paths.ENSEMBLES), files.read_json(paths.LATENCY)["methods"]
-    trained = {name: files.read_json(paths.model_metrics(name)) for name in settings.models()}
-    entries = lineup.entries(list(settings.members()), settings.student_arms(), fitted, trained)
+    trained = {name: files.read_json(paths.model_scores(name)) for name in settings.models()}
+    entries = lineup.table_rows(list(settings.teachers), settings.student_arms(), fitted, trained)
     may_ship = {entry.name: entry for entry in entries if entry.kind != "ensemble" or entry.name == fitted["chosen"]}
     candidates = [
         Candidate(
@@ -31,28 +30,28 @@ def main() -> None:
     ]
     chosen, reasons = choice.decide(candidates, settings.deploy)
     source = may_ship[chosen].file
-    with files.replacing(paths.DEPLOYED) as temporary:
+    with files.atomic_write(paths.DEPLOYED) as temporary:
         shutil.copyfile(source, temporary)
-    rows = pd.DataFrame([{**vars(each), "verdict": reasons[each.name]} for each in candidates])
-    files.write_text(paths.DECISION, report.decision(rows, {name: entry.kind for name, entry in may_ship.items()}))
-    files.write_json(paths.CHOSEN, {"row": chosen, "file": source.as_posix(), **rows.set_index("name").loc[chosen]})
-    print(paths.DECISION.read_text(encoding="utf-8"))
+    text = choice.decision(candidates, reasons, {name: entry.kind for name, entry in may_ship.items()})
+    figures = next(each for each in candidates if each.name == chosen).figures
+    files.write_text(paths.DECISION, text)
+    files.write_json(paths.CHOSEN, {"row": chosen, "file": source.as_posix(), **figures, "verdict": reasons[chosen]})
+    print(text)
     store.log(
         record,
         paths.record("choose"),
         settings.tracking,
         params={"deploy": settings.deploy, "chosen": chosen, "file": source.as_posix()},
-        metrics={f"chosen/{key}": float(rows.set_index("name").loc[chosen, key])
-                 for key in ("accuracy", "p95_ms", "size_mb", "memory_mb")},
+        metrics={f"chosen/{key}": value for key, value in figures.items()},
         artifacts=[paths.DECISION, paths.CHOSEN],
-    )  # fmt: skip
+    )
 
 
 def _val_accuracy(entry: Entry) -> float:
     """Of an ensemble cross-fitted, as it was fitted on val itself."""
     if entry.kind == "ensemble":
         return files.read_json(paths.ENSEMBLE_METRICS)["val"][entry.name]["accuracy"]
-    scores = files.read_json(paths.export_metrics(entry.system.members[0]))
+    scores = files.read_json(paths.export_scores(entry.system.members[0]))
     return scores["int8" if entry.kind == "int8" else "onnx"]["val_accuracy"]
 
 

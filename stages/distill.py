@@ -8,13 +8,13 @@ from pipeline.project import errors, files, paths
 from pipeline.project.randomness import derive
 from pipeline.training.loop import Lesson
 from pipeline.training.views import Views
-from stages.beginning import begin
+from stages.starting import start_stage
 from stages.training import Job, enter, train_and_save
 
 
 def main(source: str, student_seed: str) -> None:
     name, path = f"{source}-{student_seed}", paths.targets(source)
-    record, settings = begin("distill", name)
+    record, settings = start_stage("distill", name)
     room, distill, student = enter(settings), settings.distill, settings.student
     shape = (settings.student_views.count, len(room.train), len(room.info.classes))
     lesson = Lesson(

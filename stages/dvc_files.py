@@ -24,7 +24,7 @@ def keep() -> None:
     """Copy dvc.lock unless it has been cut short, or is being written."""
     if paths.DVC_LOCK.exists() and (content := paths.DVC_LOCK.read_bytes()).endswith(b"\n"):
         COPY.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{COPY}.guard"), files.replacing(COPY) as temporary:  # stages and ranks begin together
+        with FileLock(f"{COPY}.guard"), files.atomic_write(COPY) as temporary:  # stages and ranks begin together
             temporary.write_bytes(content)
 
 
@@ -46,7 +46,7 @@ def _mend_lock() -> bool:
     if not paths.DVC_LOCK.exists() or _accepted(paths.DVC_LOCK):
         return False
     if COPY.exists() and _accepted(COPY):
-        with files.replacing(paths.DVC_LOCK) as temporary:
+        with files.atomic_write(paths.DVC_LOCK) as temporary:
             temporary.write_bytes(COPY.read_bytes())
     else:
         paths.DVC_LOCK.unlink()

@@ -1,41 +1,57 @@
-"""Export one model to ONNX and INT8, held against torch on the validation images: `python -m stages.export MODEL`."""
+"""Export models to ONNX and INT8, each held against torch on the validation images.
+
+`python -m stages.export teacher NAME` one teacher, `python -m stages.export student ARM` every seed of a taught arm,
+`python -m stages.export baseline` every seed of the baseline.
+"""
 
 import time
 
+import torch
+
 from pipeline.deployment import export, latency, quantisation
+from pipeline.params import BASELINE
 from pipeline.project import data, errors, files, paths
+from pipeline.project.data import Split
 from pipeline.scoring import metrics
 from pipeline.tracking import store
-from pipeline.training import devices, loop, models
-from stages.beginning import begin
+from pipeline.training import devices, inference, models
+from stages.starting import start_stage
 
 CALIBRATED_ON = 1000  # of the validation images
 
 
-def main(name: str) -> None:
-    record, settings = begin("export", name)
-    device = devices.device(settings.compute)
-    model, val = models.load(paths.weights(name)), data.open_split(paths.PREPARED, "val")
-    began = time.perf_counter()
-    exact = loop.predict(model, val.images, device, exact=True)
-    export.to_onnx(model, paths.onnx(name))
-    quantisation.to_int8(paths.onnx(name), paths.int8(name), val.images[:CALIBRATED_ON])
-    found = {"model": {"parameters": models.parameters(model), "multiply_adds": models.multiply_adds(model)}}
-    for kind, path in (("onnx", paths.onnx(name)), ("int8", paths.int8(name))):
-        logits = latency.onnx_logits(path, val.images)
-        scores = {f"val_{key}": value for key, value in metrics.scores(logits, val.labels).items()}
-        found[kind] = export.agreement(exact, logits) | scores | {"size_bytes": path.stat().st_size}
-    files.write_json(paths.export_metrics(name), found)
-    for kind, row in found.items():
-        print(f"{kind}: " + ", ".join(f"{key} {value:.6g}" for key, value in row.items()))
+def main(kind: str, name: str = "") -> None:
+    record, settings = start_stage(f"export_{kind}", name)
+    device, val, began = devices.device(settings.compute), data.open_split(paths.PREPARED, "val"), time.perf_counter()
+    exported = [name] if kind == "teacher" else [f"{name or BASELINE}-{seed}" for seed in settings.student_seeds]
+    rows = {}
+    for model in exported:
+        for version, row in _export(model, val, device).items():
+            rows[f"{model}_{version}"] = row
+            print(f"{model}, {version}: " + ", ".join(f"{key} {value:.6g}" for key, value in row.items()), flush=True)
     store.log(
         record,
-        paths.record("export", name),
+        paths.record(f"export_{kind}", name),
         settings.tracking,
         params={"compute": settings.compute},
-        metrics={**store.by_metric("export", found), "export_seconds": time.perf_counter() - began},
-        artifacts=[paths.onnx(name), paths.int8(name), paths.export_metrics(name)],
+        metrics={**store.by_metric("export", rows), "export_seconds": time.perf_counter() - began},
+        artifacts=[path(model) for model in exported for path in (paths.onnx, paths.int8, paths.export_scores)],
     )
+
+
+def _export(name: str, val: Split, device: torch.device) -> dict[str, dict[str, float]]:
+    """Write both files of a model and what they are worth: its size, and how each version agrees with torch."""
+    model = models.load(paths.weights(name))
+    exact = inference.predict(model, val.images, device, exact=True)
+    export.to_onnx(model, paths.onnx(name))
+    quantisation.to_int8(paths.onnx(name), paths.int8(name), val.images[:CALIBRATED_ON])
+    rows = {"model": {"parameters": models.parameters(model), "multiply_adds": models.multiply_adds(model)}}
+    for version, path in (("onnx", paths.onnx(name)), ("int8", paths.int8(name))):
+        logits = latency.onnx_logits(path, val.images)
+        scores = {f"val_{key}": value for key, value in metrics.scores(logits, val.labels).items()}
+        rows[version] = metrics.agreement(exact, logits) | scores | {"size_bytes": path.stat().st_size}
+    files.write_json(paths.export_scores(name), rows)
+    return rows
 
 
 if __name__ == "__main__":

@@ -7,98 +7,96 @@ import numpy as np
 from pipeline.ensembles import selection
 from pipeline.ensembles.selection import Selection
 from pipeline.logits import caching, manifest, targets, topk
+from pipeline.logits.caching import Labeller
 from pipeline.params import Params
 from pipeline.project import data, errors, files, paths
 from pipeline.project.data import Info
 from pipeline.project.randomness import derive
-from pipeline.reporting import report
 from pipeline.scoring import metrics
 from pipeline.tracking import store
 from pipeline.training import devices, models
-from pipeline.training.views import Looks
-from stages.beginning import begin
+from pipeline.training.views import Views
+from stages.gathering import drop_stale
+from stages.starting import start_stage
 
 
 def main() -> None:
-    record, settings = begin("fit_ensemble")
+    record, settings = start_stage("fit_ensemble")
+    drop_stale(settings)
     info, val = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "val")
     cached, of_val = _caches(settings, info)
     latency, seed = files.read_json(paths.MEMBER_LATENCY), derive(settings.seed, "folds")
     print(f"fitting {', '.join(settings.ensemble.methods)} on {len(val.labels):,} images", flush=True)
     began = time.perf_counter()
-    found = selection.select(of_val, val.labels, settings.ensemble, latency, seed)
+    selected = selection.select(of_val, val.labels, settings.ensemble, latency, seed)
     seconds = time.perf_counter() - began
-
-    for source in settings.sources():
-        teacher = found.teacher(source)
+    for source in settings.distill.sources:
+        teacher = selected.teacher(source)
         members = [cached[name] for name in teacher.members]
         targets.write(paths.targets(source), teacher.log_probs, members, len(info.classes), settings.logits.top_k)
-    scores = found.scores(val.labels)
-    kinds = {"methods": found.fitted, "singles": found.singles}
-    files.write_json(
-        paths.ENSEMBLES,
-        {"chosen": found.chosen, "best": found.best}
-        | {kind: {name: one.as_dict() for name, one in ensembles.items()} for kind, ensembles in kinds.items()},
-    )
-    files.write_json(
-        paths.ENSEMBLE_METRICS,
-        {"val": scores["held_out"], "gain_over_best_single": found.gain, "oracle_accuracy": found.oracle,
-         "contribution": found.contribution},
-    )  # fmt: skip
-    _draw(found, val.labels)
-    print(report.verdict(found))
-    fitted = found.fitted[found.chosen]
+    scores = selected.scores(val.labels)
+    _write(selected, scores["held_out"], val.labels)
+    print(selection.verdict(selected))
     store.log(
         record,
         paths.record("fit_ensemble"),
         settings.tracking,
-        params={"ensemble": settings.ensemble, "chosen": found.chosen, "best_single": found.best,
-                "members": found.members},
-        metrics={
-            **store.by_metric("val", scores["held_out"]),
-            **store.by_metric("val_raw", scores["raw"]),
-            **store.by_metric("contribution", found.contribution),
-            **{f"weight/{name}": value for name, value in zip(fitted.members, fitted.weights, strict=True)},
-            **{f"temperature/{name}": value for name, value in zip(fitted.members, fitted.temperatures, strict=True)},
-            **{f"gain_over_best_single/{key}": value for key, value in found.gain.items()},
-            "temperature/result": fitted.temperature,
-            "oracle_accuracy": found.oracle,
-            "fit_seconds": seconds,
-        },
-        artifacts=[paths.ENSEMBLES, paths.ENSEMBLE_METRICS, paths.SUBSETS, paths.DIVERSITY, paths.SUBSETS_PICTURE,
-                   paths.CALIBRATION],
+        params={"ensemble": settings.ensemble, "chosen": selected.chosen, "best_single": selected.best,
+                "members": selected.members},
+        metrics=_metrics(selected, scores) | {"fit_seconds": seconds},
+        artifacts=[paths.ENSEMBLES, paths.ENSEMBLE_METRICS, paths.SUBSETS, paths.DIVERSITY, paths.CALIBRATION_CURVES],
     )  # fmt: skip
 
 
 def _caches(settings: Params, info: Info) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Each teacher's cached looks at train, and its (samples, classes) logits of val."""
-    looks, train = Looks.cached(settings.views, settings.seed), data.open_split(paths.PREPARED, "train")
-    cached, of_val, device = {}, {}, devices.device(settings.compute)
-    for name in settings.members():
-        folder = paths.logits(name)
-        weights = [paths.weights(each) for each in settings.with_fold_teachers(name)]
-        origin = manifest.Origin.of(weights, info, looks, settings.logits)
-        cached[name] = manifest.open_cache(folder, "train", origin)
-        teachers = [models.load(path) for path in weights[1:] or weights]
-        caching.check(teachers, train, cached[name], looks, device, folder / "train.npy", settings.seed)
-        of_val[name] = topk.decode(manifest.open_cache(folder, "val", origin)[0], len(info.classes))
+    """Each teacher's cached views of train, and its (samples, classes) logits of val."""
+    views = Views.replayed(settings.views, settings.student_views, settings.seed)
+    train, device = data.open_split(paths.PREPARED, "train"), devices.device(settings.compute)
+    cached, of_val = {}, {}
+    for name in settings.teachers:
+        folder, fingerprint = paths.logits(name), manifest.Fingerprint.read(settings, name, info)
+        cached[name] = manifest.open_cache(folder, "train", fingerprint)
+        labellers = [models.load(paths.weights(each)) for each in settings.fold_teachers(name) or [name]]
+        caching.check(Labeller(labellers, device, settings.seed), train, cached[name], views, folder / "train.npy")
+        of_val[name] = topk.decode(manifest.open_cache(folder, "val", fingerprint)[0], len(info.classes))
     return cached, of_val
 
 
-def _draw(found: Selection, labels: np.ndarray) -> None:
-    files.write_rows(paths.SUBSETS, found.subsets.to_dict("records"))
-    report.subsets(found.subsets, paths.SUBSETS_PICTURE)
-    with files.replacing(paths.DIVERSITY) as temporary:
-        found.pairs.to_csv(temporary, index=False)
+def _write(selected: Selection, held_out: dict[str, dict[str, float]], labels: np.ndarray) -> None:
+    kinds = {"methods": selected.fitted, "singles": selected.singles}
+    ensembles = {kind: {name: one.as_dict() for name, one in each.items()} for kind, each in kinds.items()}
+    files.write_json(paths.ENSEMBLES, {"chosen": selected.chosen, "best": selected.best, **ensembles})
+    files.write_json(
+        paths.ENSEMBLE_METRICS,
+        {"val": held_out, "gain_over_best_single": selected.gain, "oracle_accuracy": selected.oracle,
+         "contribution": selected.contribution},
+    )  # fmt: skip
+    for path, table in ((paths.SUBSETS, selected.subsets), (paths.DIVERSITY, selected.pairs)):
+        with files.atomic_write(path) as temporary:
+            table.to_csv(temporary, index=False)
     shown = {
-        "before calibration": {**found.raw, "simple": found.held_out["simple"]},
-        "after calibration": {name: found.held_out[name] for name in (*found.raw, found.chosen)},
+        "before calibration": {**selected.raw, "simple": selected.held_out["simple"]},
+        "after calibration": {name: selected.held_out[name] for name in (*selected.raw, selected.chosen)},
     }
-    panels = {
-        heading: {name: metrics.reliability(row, labels) for name, row in rows.items()}
-        for heading, rows in shown.items()
+    files.write_json(
+        paths.CALIBRATION_CURVES,
+        {heading: {name: metrics.reliability(row, labels) for name, row in rows.items()}
+         for heading, rows in shown.items()},
+    )  # fmt: skip
+
+
+def _metrics(selected: Selection, scores: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
+    chosen = selected.fitted[selected.chosen]
+    return {
+        **store.by_metric("val", scores["held_out"]),
+        **store.by_metric("val_raw", scores["raw"]),
+        **store.by_metric("contribution", selected.contribution),
+        **{f"weight/{name}": value for name, value in zip(chosen.members, chosen.weights, strict=True)},
+        **{f"temperature/{name}": value for name, value in zip(chosen.members, chosen.temperatures, strict=True)},
+        **{f"gain_over_best_single/{key}": value for key, value in selected.gain.items()},
+        "temperature/result": chosen.temperature,
+        "oracle_accuracy": selected.oracle,
     }
-    report.reliability(panels, paths.CALIBRATION)
 
 
 if __name__ == "__main__":

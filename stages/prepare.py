@@ -3,11 +3,11 @@
 from pipeline.images import sources, splits
 from pipeline.project import data, errors, files, paths
 from pipeline.tracking import store
-from stages.beginning import begin
+from stages.starting import start_stage
 
 
 def main() -> None:
-    record, settings = begin("prepare")
+    record, settings = start_stage("prepare")
     source = sources.load(settings.data, paths.RAW)
     positions = splits.split(source, settings.data, settings.seed)
     data.save(source.images, source.labels, source.classes, positions, paths.PREPARED)

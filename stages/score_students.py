@@ -1,27 +1,29 @@
 """What students are worth on val, each arm over its seeds: what a sweep is judged by, before anything is exported."""
 
 from pipeline.project import errors, files, paths
-from pipeline.reporting import comparison, report
+from pipeline.reporting import arms
 from pipeline.tracking import store
-from stages.beginning import begin
+from stages.gathering import drop_stale
+from stages.starting import start_stage
 
 
 def main() -> None:
-    record, settings = begin("score_students")
-    arms = settings.student_arms()
-    trained = {name: files.read_json(paths.model_metrics(name)) for names in arms.values() for name in names}
-    scores = comparison.by_arm(arms, trained)
-    files.write_json(paths.STUDENTS, scores)
-    print(report.arms(scores))
+    record, settings = start_stage("score_students")
+    drop_stale(settings)
+    students = settings.student_arms()
+    trained = {name: files.read_json(paths.model_scores(name)) for names in students.values() for name in names}
+    scores = arms.by_arm(students, trained)
+    files.write_json(paths.STUDENT_SCORES, scores)
+    print(arms.text(scores))
     store.log(
         record,
         paths.record("score_students"),
         settings.tracking,
-        params={"seed": settings.seed, "data": settings.data, "views": settings.views, "teachers": settings.teachers,
-                "student": settings.student, "student_seeds": settings.student_seeds, "baseline": settings.baseline,
-                "distill": settings.distill},
+        params={key: getattr(settings, key)
+                for key in ("seed", "data", "views", "student_views", "loss", "teachers", "student", "student_seeds",
+                            "baseline", "distill")},
         metrics=store.by_metric("val", scores),
-        artifacts=[paths.STUDENTS],
+        artifacts=[paths.STUDENT_SCORES],
     )  # fmt: skip
 
 

@@ -5,14 +5,16 @@ from pipeline.deployment.latency import OnnxFiles, Timing
 from pipeline.ensembles import ensemble, subsets
 from pipeline.project import data, errors, files, paths
 from pipeline.tracking import store
-from stages.beginning import begin
+from stages.gathering import drop_stale
+from stages.starting import start_stage
 
 CALLS, WARMUP = 50, 5
 
 
 def main() -> None:
-    record, settings = begin("time_members")
-    members = list(settings.members())
+    record, settings = start_stage("time_members")
+    drop_stale(settings)
+    members = list(settings.teachers)
     systems = {
         subsets.subset_name(names): OnnxFiles(
             tuple(paths.onnx(name) for name in names), ensemble.uniform(names).log_probs

@@ -9,27 +9,29 @@ from pipeline.deployment.lineup import Entry
 from pipeline.params import Params
 from pipeline.project import data, errors, files, machine, paths
 from pipeline.tracking import store
-from stages.beginning import begin
+from stages.gathering import drop_stale
+from stages.starting import start_stage
 
 
 def main() -> None:
-    record, settings = begin("time_models")
+    record, settings = start_stage("time_models")
+    drop_stale(settings)
     fitted = files.read_json(paths.ENSEMBLES)
-    trained = {name: files.read_json(paths.model_metrics(name)) for name in settings.models()}
-    rows = lineup.entries(list(settings.members()), settings.student_arms(), fitted, trained)
+    trained = {name: files.read_json(paths.model_scores(name)) for name in settings.models()}
+    rows = lineup.table_rows(list(settings.teachers), settings.student_arms(), fitted, trained)
     print(f"timing {len(rows)} methods, each in a process of its own", flush=True)
     with TemporaryDirectory() as folder:
         onnx = {row.name: _file(row, fitted["chosen"], Path(folder)) for row in rows}
-        found = _measured(settings, onnx)
-        for name, row in found.items():
+        measured = _measured(settings, onnx)
+        for name, row in measured.items():
             row["size_bytes"] = onnx[name].stat().st_size
-    files.write_json(paths.LATENCY, {"machine": machine.describe(), "methods": found})
+    files.write_json(paths.LATENCY, {"machine": machine.describe(), "methods": measured})
     store.log(
         record,
         paths.record("time_models"),
         settings.tracking,
         params={"benchmark": settings.benchmark, "machine": machine.describe()},
-        metrics=store.by_metric("run", found),
+        metrics=store.by_metric("run", measured),
         artifacts=[paths.LATENCY],
     )
 
@@ -47,11 +49,11 @@ def _measured(settings: Params, onnx: dict[str, Path]) -> dict[str, dict[str, fl
     wanted = settings.benchmark
     images = data.open_split(paths.PREPARED, "val").images[: max(wanted.calls)]
     systems = {name: OnnxFiles((path,)) for name, path in onnx.items()}
-    found = latency.measure(systems, images, Timing(wanted.threads, wanted.calls, wanted.warmup))
+    measured = latency.measure(systems, images, Timing(wanted.threads, wanted.calls, wanted.warmup))
     all_cores = Timing(0, wanted.calls, wanted.warmup, rounds=1)
     for name, row in latency.measure(systems, images, all_cores).items():
-        found[name] |= {"p50_ms_all_cores": row["p50_ms"], "images_per_second_all_cores": row["images_per_second"]}
-    return found
+        measured[name] |= {"p50_ms_all_cores": row["p50_ms"], "images_per_second_all_cores": row["images_per_second"]}
+    return measured
 
 
 if __name__ == "__main__":

@@ -5,24 +5,24 @@ from pipeline.deployment.eager import Eager
 from pipeline.deployment.latency import Timing
 from pipeline.project import data, errors, files, paths
 from pipeline.tracking import store
-from stages.beginning import begin
+from stages.starting import start_stage
 
 
 def main() -> None:
-    record, settings = begin("time_torch")
+    record, settings = start_stage("time_torch")
     info, wanted = data.open_info(paths.PREPARED), settings.benchmark
-    timed = {**{name: settings.teacher(name) for name in settings.members()}, "student": settings.student}
+    timed = {**settings.teachers, "student": settings.student}
     systems = {name: Eager(architecture, info, settings.compute) for name, architecture in timed.items()}
     print(f"timing {len(systems)} models, each in a process of its own", flush=True)
     images = data.open_split(paths.PREPARED, "val").images[: max(wanted.calls)]
-    found = latency.measure(systems, images, Timing(wanted.threads, wanted.calls, wanted.warmup, rounds=1))
-    files.write_json(paths.TORCH_LATENCY, found)
+    measured = latency.measure(systems, images, Timing(wanted.threads, wanted.calls, wanted.warmup, rounds=1))
+    files.write_json(paths.TORCH_LATENCY, measured)
     store.log(
         record,
         paths.record("time_torch"),
         settings.tracking,
         params={"benchmark": wanted, "compute": settings.compute},
-        metrics=store.by_metric("run", found),
+        metrics=store.by_metric("run", measured),
         artifacts=[paths.TORCH_LATENCY],
     )
 

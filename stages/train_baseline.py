@@ -5,12 +5,12 @@ from pipeline.project.randomness import derive
 from pipeline.training.loop import Lesson
 from pipeline.training.losses import label_loss_alone
 from pipeline.training.views import Views
-from stages.beginning import begin
+from stages.starting import start_stage
 from stages.training import Job, enter, train_and_save
 
 
 def main(student_seed: str) -> None:
-    record, settings = begin("train_baseline", student_seed)
+    record, settings = start_stage("train_baseline", student_seed)
     room, student = enter(settings), settings.baseline_student()
     views = Views.replayed(settings.views, settings.student_views, settings.seed)
     loss = label_loss_alone(student.label_smoothing, room.label_weights)

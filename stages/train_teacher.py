@@ -10,12 +10,12 @@ from pipeline.training import folds
 from pipeline.training.loop import Lesson
 from pipeline.training.losses import label_loss_alone
 from pipeline.training.views import Views
-from stages.beginning import begin
+from stages.starting import start_stage
 from stages.training import Job, Room, enter, train_and_save
 
 
 def main(name: str) -> None:
-    record, settings = begin("train_teacher", name)
+    record, settings = start_stage("train_teacher", name)
     settings.teacher(name)  # or an error that names those that there are
     room, count = enter(settings), settings.cross_fit.folds
     parts = [train_and_save(room, _job(room, name, fold), None) for fold in range(count if count > 1 else 0)]

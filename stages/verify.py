@@ -51,9 +51,9 @@ def main(jobs: str = "2") -> None:
 def outs(root: Path) -> dict[str, str]:
     """The checksum in dvc.lock of each output that no measured time goes into."""
     stages = YAML(typ="safe").load((root / paths.DVC_LOCK).read_text(encoding="utf-8"))["stages"]
-    found = {out["path"]: out["md5"] for name, stage in stages.items() if name.partition("@")[0] not in TIMED
+    checksums = {out["path"]: out["md5"] for name, stage in stages.items() if name.partition("@")[0] not in TIMED
              for out in stage.get("outs", [])}  # fmt: skip
-    return {path: md5 for path, md5 in found.items() if not path.startswith(TIMES)}
+    return {path: md5 for path, md5 in checksums.items() if not path.startswith(TIMES)}
 
 
 def _copy() -> None:

@@ -22,9 +22,14 @@ class Proxy(ThreadingHTTPServer):
 
     def __init__(self, server: str, fault: str, start: int = 0, times: float = float("inf"), about: str = ""):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.upstream, self.fault, self.start = urlsplit(server).netloc, fault, start
-        self.left, self.counted, self.lock, self.closing = times, itertools.count(), threading.Lock(), threading.Event()
-        self.about, self.failed = about, threading.Event()
+        self.upstream, self.fault, self.about = urlsplit(server).netloc, fault, about
+        self.lock, self.closing = threading.Lock(), threading.Event()
+        self.arm(start, times)
+
+    def arm(self, start: int, times: float) -> None:
+        """From now on, count anew."""
+        with self.lock:
+            self.start, self.left, self.counted, self.failed = start, times, itertools.count(), threading.Event()
 
     def fails(self, path: str) -> bool:
         with self.lock:

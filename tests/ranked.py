@@ -11,26 +11,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.distillation import objectives
 from pipeline.images import sources
 from pipeline.logits import caching
-from pipeline.params import Architecture, Compute, Training
+from pipeline.logits.caching import Labeller
 from pipeline.project import errors
 from pipeline.project.data import Info, Split
 from pipeline.scoring import metrics
-from pipeline.training import loop, models, ranks
+from pipeline.training import models, ranks
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.views import Looks
+from pipeline.training.inference import predict
+from pipeline.training.loop import Lesson, Trainer
+from pipeline.training.losses import label_loss
 from tests import toys
 
-PLAIN = Architecture(model="test_nfnet")  # without BatchNorm
+PLAIN = toys.architecture(model="test_nfnet", kwargs={})  # without BatchNorm
 ARCHITECTURES = {"plain": PLAIN, "frozen": PLAIN, "normalised": toys.ARCHITECTURE, "tiny": toys.ARCHITECTURE}
-SETTINGS = Training(epochs=3, batch_size=50, lr=1e-3, weight_decay=0.01)
-LOOKS = Looks(toys.VIEWS, 3, 2)
+SETTINGS = toys.training(epochs=3, batch_size=50, lr=1e-3)
 
 
 def main(devices: str, folder: str, model: str = "plain", step: str = "-1") -> None:
-    together, device = ranks.start(Compute(accelerator="cpu", devices=devices, num_nodes=1, threads=1, compile=False))
+    together, device = ranks.start(toys.compute(devices=int(devices)))
     digits, root = sources.load(toys.data_params(), Path(folder)), Path(folder)
     first = slice(0, 1 if model == "tiny" else 1003)
     train, val = (Split(digits.images[part], digits.labels[part]) for part in (first, slice(1003, 1502)))
@@ -44,15 +44,16 @@ def main(devices: str, folder: str, model: str = "plain", step: str = "-1") -> N
         if steps == int(step) and together.number == together.world - 1:
             os.kill(os.getpid(), signal.SIGKILL)
         steps += 1
-        return objectives.label_loss(logits, labels, 0.0)
+        return label_loss(logits, labels)
 
-    checkpoint = Checkpoint(root / ".toy.checkpoint", "toy", devices, {}, device)
-    loop.fit(net, train, val, settings, LOOKS, loss, device=device, seed=0, name="toy", ranks=together,
-                 checkpoint=checkpoint)  # fmt: skip
+    lesson = Lesson(train, train.labelled, toys.VIEWS, loss)
+    trainer = Trainer(net, settings, lesson, device, seed=0, name="toy", ranks=together)
+    trainer.fit(val, Checkpoint(root / ".toy.checkpoint", "toy", devices, {}, device))
     torch.manual_seed(1)
     fresh, caching.CHUNK = models.build(ARCHITECTURES[model], info), 100
-    caching.cache(root / "cached.npy", [fresh], train, LOOKS, top_k=None, device=device, name="toy", ranks=together)
-    logits = loop.predict(fresh, val.images, device, exact=True, ranks=together)
+    labeller = Labeller([fresh], device, 0)
+    caching.cache(root / "cached.npy", labeller, train, toys.VIEWS, top_k=None, name="toy", ranks=together)
+    logits = predict(fresh, val.images, device, exact=True, ranks=together)
     if together.first:
         models.save(net, root / "weights.safetensors")
         np.savez(root / "evaluated.npz", logits=logits, **metrics.scores(logits, val.labels))

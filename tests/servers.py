@@ -41,6 +41,15 @@ def serving(words: list[str], ping: str, cwd: Path, **environment: str) -> Itera
         process.wait()
 
 
+@contextmanager
+def tracking_server(folder: Path) -> Iterator[str]:
+    """A real MLflow server with SQLite and artifacts in that folder."""
+    words = ["mlflow", "server", "--host", "127.0.0.1", "--workers", "2", "--backend-store-uri",
+             f"sqlite:///{folder}/runs.db", "--artifacts-destination", str(folder / "artifacts"), "--port"]  # fmt: skip
+    with serving(words, "health", folder, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
+        yield address
+
+
 def _wait(url: str, process: subprocess.Popen, log: Path) -> None:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:

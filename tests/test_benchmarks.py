@@ -1,4 +1,8 @@
+import ast
+import importlib
+import inspect
 import json
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -53,17 +57,17 @@ def test_every_benchmark_has_its_place_and_its_figures():
 
 
 @pytest.mark.parametrize("name", advice.QUESTIONS)
-def test_every_piece_of_advice_has_a_control_and_its_place(name, monkeypatch):
+def test_every_piece_of_advice_has_a_baseline_and_its_place(name, monkeypatch):
     monkeypatch.setattr(advice, "_parameters", lambda student: 1_000_000 * sum(student.kwargs["channels"]))
     arms = advice.QUESTIONS[name].arms(params.load(CHECKOUT / "params.yaml"))
-    taught = set() if name == "control_of_default" else {"taught"}
+    taught = set() if name == "baseline_of_default" else {"taught"}
     assert {arm.line for arm in arms} == {"student alone"} | taught
     assert len({arm.name for arm in arms}) == len(arms)
     text = advice.PAGE.read_text()
     assert f"<!-- {name} -->" in text and f"pictures/{name}.png" in text
 
 
-def test_a_taught_student_is_compared_with_the_control_of_its_own_size_and_the_best_of_them(monkeypatch):
+def test_a_taught_student_is_compared_with_the_best_baseline_of_its_own_size(monkeypatch):
     labels = np.zeros(10, np.int64)
     monkeypatch.setattr(advice.data, "open_split", lambda *_: data.Split(np.zeros((10, 1)), labels))
     arms = [advice.Arm("small", 1, {}, None), advice.Arm("small, better", 1, {}, None), advice.Arm("big", 2, {}, None),
@@ -84,6 +88,15 @@ def test_every_objective_is_compared_with_plain_kd_on_the_same_images(monkeypatc
     right = [[4, 4], [7, 9], [7, 8]]  # of ten, for each of two seeds
     answers = np.array([[[[0, -1]] * count + [[-1, 0]] * (10 - count) for count in seeds] for seeds in right])
     assert advice._over_kd(arms, answers, params.load(CHECKOUT / "params.yaml")) == ["", "+5.00 [+0.00, +15.00]", ""]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CHECKOUT / "benchmarks").glob("[a-z]*.py")))
+def test_a_benchmark_asks_no_module_for_what_it_does_not_have(name):
+    module = importlib.import_module(f"benchmarks.{name}")
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            owner = getattr(module, node.value.id, None)
+            assert not isinstance(owner, ModuleType) or hasattr(owner, node.attr), f"{node.value.id}.{node.attr}"
 
 
 @pytest.fixture

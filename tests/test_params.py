@@ -1,58 +1,244 @@
+import copy
 import io
 import math
-from pathlib import Path
+import typing
 
 import pytest
 from ruamel.yaml import YAML
 
 from pipeline import params
+from pipeline.params import Block, Params
+from pipeline.project import paths
 from pipeline.project.errors import PipelineError
+from tests.conftest import CHECKOUT
 
-FILE = Path(__file__).parents[1] / "params.yaml"
+FILE, DEFAULTS = CHECKOUT / "params.yaml", CHECKOUT / "pipeline/defaults.yaml"
 MISSING = object()
 
 
-@pytest.fixture
-def refused(tmp_path):
-    """The sentence that a text is refused with."""
+def document(path):
+    return YAML(typ="safe").load(path.read_text())
 
-    def attempt(text: str) -> str:
-        (tmp_path / "params.yaml").write_text(text)
+
+def put(block, key, value):
+    """Set a dotted key of nested mappings, or drop it where MISSING."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        block = block.setdefault(parent, {})
+    if value is MISSING:
+        del block[last]
+    else:
+        block[last] = value
+
+
+def changed(*changes, file=FILE) -> str:
+    """The repository's file with each (dotted key, value) of `changes` put."""
+    content = document(file)
+    for key, value in changes:
+        put(content, key, value)
+    return dumped(content)
+
+
+def dumped(content) -> str:
+    text = io.StringIO()
+    YAML(typ="safe").dump(content, text)
+    return text.getvalue()
+
+
+@pytest.fixture
+def load(tmp_path):
+    """The params of two texts, in place of params.yaml and pipeline/defaults.yaml."""
+
+    def read(own: str, defaults: str | None = None) -> Params:
+        (tmp_path / "params.yaml").write_text(own)
+        (tmp_path / "defaults.yaml").write_text(DEFAULTS.read_text() if defaults is None else defaults)
+        return params.load(tmp_path / "params.yaml", tmp_path / "defaults.yaml")
+
+    return read
+
+
+@pytest.fixture
+def refused(load):
+    """The sentences that two texts are refused with."""
+
+    def attempt(own: str, defaults: str | None = None) -> str:
         with pytest.raises(PipelineError) as error:
-            params.load(tmp_path / "params.yaml")
+            load(own, defaults)
         return str(error.value)
 
     return attempt
-
-
-def changed(*changes) -> str:
-    """The repository's params.yaml with each (dotted key, value) of `changes` set, or dropped where MISSING."""
-    document = YAML(typ="safe").load(FILE.read_text())
-    for key, value in changes:
-        *parents, last = key.split(".")
-        block = document
-        for parent in parents:
-            block = block[parent]
-        if value is MISSING:
-            del block[last]
-        else:
-            block[last] = value
-    text = io.StringIO()
-    YAML(typ="safe").dump(document, text)
-    return text.getvalue()
 
 
 def teacher(**changes):
     return {"model": "test_resnet", "epochs": 1, "batch_size": 8, "lr": 0.1, **changes}
 
 
-def test_the_repositorys_own_file_loads():
+def test_the_repositorys_own_file_says_the_experiment_in_at_most_75_lines():
+    assert len(FILE.read_text().splitlines()) <= 75
+
+
+def test_the_repositorys_own_file_loads_and_no_value_becomes_another():
     settings = params.load(FILE)
-    assert settings.model_dump() == YAML(typ="safe").load(FILE.read_text()) | {
-        "teachers": {name: model.model_dump() for name, model in settings.teachers.items()},
-        "student": settings.student.model_dump(),
-        "distill": settings.distill.model_dump(),
+    assert settings.model_dump() == params.overlay(document(DEFAULTS), document(FILE))
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "profiles").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_profile_loads(path):
+    assert params.load(path).teachers
+
+
+@pytest.mark.parametrize("path", [FILE, *sorted((CHECKOUT / "profiles").glob("*.yaml"))], ids=lambda path: path.name)
+def test_every_section_that_a_stage_lists_stands_in_the_file_as_dvc_wants_it(path):
+    stages = document(CHECKOUT / "dvc.yaml")["stages"].values()
+    listed = [key for stage in stages for key in stage.get("do", stage)["params"] if isinstance(key, str)]
+    assert {key.split(".")[0] for key in listed} <= document(path).keys()
+
+
+DEFAULT_TEACHER = {"lr": 1, "kwargs": {}, "model": None}
+
+
+def test_what_params_say_is_laid_over_the_defaults_key_by_key():
+    below = {"a": {"x": 1, "y": {"z": 2, "list": [1, 2]}}, "b": 3, "teacher": DEFAULT_TEACHER}
+    own = {"a": {"y": {"list": [5]}}, "c": {"new": 4}}
+    assert params.overlay(below, own) == {"a": {"x": 1, "y": {"z": 2, "list": [5]}}, "b": 3, "c": {"new": 4}}
+
+
+def test_the_defaults_of_a_teacher_are_below_each_of_them():
+    own = {"teachers": {"one": {"lr": 2}, "two": {"kwargs": {"channels": [4]}, "model": "x"}}}
+    assert params.overlay({"teacher": DEFAULT_TEACHER}, own)["teachers"] == {
+        "one": {"lr": 2, "kwargs": {}, "model": None},
+        "two": {"lr": 1, "kwargs": {"channels": [4]}, "model": "x"},
     }
+
+
+def test_an_overlay_leaves_both_documents_as_they_are():
+    below, own = {"a": {"x": {"y": 1}}, "teacher": {"kwargs": {}}}, {"a": {"x": {"z": 2}}, "teachers": {"t": {}}}
+    params.overlay(below, own)["a"]["x"]["new"] = 3
+    assert (below, own) == (
+        {"a": {"x": {"y": 1}}, "teacher": {"kwargs": {}}},
+        {"a": {"x": {"z": 2}}, "teachers": {"t": {}}},
+    )
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [1]])
+def test_a_section_that_is_no_block_is_refused_and_not_taken_for_the_defaults(refused, value):
+    assert "`views` must be a block of `key: value` lines" in refused(changed(("views", value)))
+
+
+def test_a_deep_ensemble_is_blocks_that_share_a_merge_key_and_differ_in_seed(load):
+    text = changed(("teachers", {}), ("distill.sources", ["single"])).replace(
+        "teachers: {}",
+        "teachers:\n"
+        "  one: &one {model: test_resnet, kwargs: {channels: [4, 8, 8, 16]}, epochs: 2, lr: 0.1}\n"
+        "  two: {<<: *one, seed: 7}\n"
+        "  three: {<<: *one, seed: 8, lr: 0.2}",
+    )
+    one, two, three = load(text).teachers.values()
+    assert (one.seed, two.seed, three.seed) == (0, 7, 8) and three.lr == 0.2
+    assert one.kwargs == {"channels": [4, 8, 8, 16]} and one.batch_size == document(DEFAULTS)["teacher"]["batch_size"]
+    assert one == two.model_copy(update={"seed": 0}) == three.model_copy(update={"seed": 0, "lr": 0.1})
+
+
+def blocks(kind):
+    """Every kind of block that a block, or a type of its fields, holds at any depth."""
+    if isinstance(kind, type) and issubclass(kind, Block):
+        inside = [field.annotation for field in kind.model_fields.values()]
+        return {kind}.union(*map(blocks, inside))
+    return set().union(*map(blocks, typing.get_args(kind)))
+
+
+def test_the_schema_has_no_default():
+    found = blocks(Params)
+    assert len(found) > 15
+    assert not [(kind, name) for kind in found for name, field in kind.model_fields.items() if not field.is_required()]
+
+
+def leaves(block, above=""):
+    for key, value in block.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
+
+
+NEEDED = {
+    "seed": 0,
+    "data": {"source": "digits", "path": "data/images", "unlabelled": "data/unlabelled"},
+    "teachers": {
+        "by_model": {"model": "test_resnet", "epochs": 1, "lr": 0.1},
+        "by_backbone": {"backbone": "resnet18.a1_in1k", "epochs": 1, "lr": 0.1},
+    },
+    "student": {"model": "test_resnet", "epochs": 1, "lr": 0.1},
+    "student_seeds": [0],
+    "baseline": {"lr": 0.1},
+    "distill": {"sources": ["single"]},
+}
+DEFAULT_KEYS = list(leaves(document(DEFAULTS)))
+
+
+def without(key):
+    """The defaults without that key, and params that don't say it either."""
+    below, own = document(DEFAULTS), copy.deepcopy(NEEDED)
+    if key == "student.model":
+        own["student"] = {"backbone": "resnet18.a1_in1k", "epochs": 1, "lr": 0.1}
+    *parents, last = key.split(".")
+    block = below
+    for parent in parents:
+        block = block[parent]
+    del block[int(last) if last.isdigit() else last]
+    return dumped(own), dumped(below)
+
+
+def test_with_the_defaults_the_needed_keys_are_enough_and_every_default_is_known(load):
+    assert load(dumped(NEEDED)).teachers.keys() == NEEDED["teachers"].keys()
+
+
+@pytest.mark.parametrize("key", DEFAULT_KEYS)
+def test_a_key_that_is_in_neither_file_is_a_sentence_that_names_it(refused, key):
+    said = refused(*without(key)).splitlines()
+    name = f"teachers.by_model.{key.removeprefix('teacher.')}" if key.startswith("teacher.") else key
+    name = name.replace("by_model.model", "by_backbone.model")
+    known = {"benchmark.calls.1": "`calls` needs an entry for batch 1", "benchmark.calls.128": "for batch 128"}
+    assert known.get(key, f"`{name}` is missing.") in "".join(said) and "Traceback" not in "".join(said)
+
+
+@pytest.mark.parametrize("key", list(leaves(NEEDED)))
+def test_a_needed_key_has_no_default(refused, key):
+    own = copy.deepcopy(NEEDED)
+    put(own, key, MISSING)
+    if key in ("student.model", "teachers.by_model.model"):
+        sentence = f"`{key.removesuffix('.model')}` needs `model`, a name of timm's, or a `backbone` that names one."
+    elif key == "teachers.by_backbone.backbone":
+        sentence = "`teachers.by_backbone` needs `model`"
+    else:
+        sentence = f"`{key}` is missing."
+    assert sentence in refused(dumped(own))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("views.shift", -1, "`views.shift` should be greater than or equal to 0; it is -1."),
+        ("views.shfit", 2, "`views.shfit` is not a setting; did you mean `shift`?"),
+        ("vews", {}, "`vews` is not a setting; did you mean `views`?"),
+        ("teacher.batch_size", 1, "`teacher.batch_size` should be greater than or equal to 2; it is 1."),
+        ("teacher.batchsize", 8, "`teacher.batchsize` is not a setting; did you mean `batch_size`?"),
+        ("ensemble.methods", ["vote", "vote"], "`ensemble.methods` has the same entry twice."),
+        ("deploy.constraints.accuracy", 2, "`deploy.constraints.accuracy` should be less than or equal to 1; it is 2."),
+    ],
+)
+def test_a_wrong_value_in_the_defaults_is_named_with_that_file_and_once(refused, key, value, sentence):
+    assert refused(FILE.read_text(), changed((key, value), file=DEFAULTS)) == f"{paths.DEFAULTS}: {sentence}"
+
+
+@pytest.mark.parametrize("key", ["views.shift", "teachers.resnet.batch_size", "deploy.constraints.accuracy"])
+def test_a_wrong_value_in_params_is_named_with_that_file(refused, key):
+    assert refused(changed((key, -1))).partition(": ")[0].endswith("/params.yaml")
+
+
+def test_a_missing_file_of_defaults_is_named(tmp_path):
+    with pytest.raises(PipelineError, match=r"defaults\.yaml is missing"):
+        params.load(FILE, tmp_path / "defaults.yaml")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +247,7 @@ def test_the_repositorys_own_file_loads():
         ("distill.temprature", 4, "`distill.temprature` is not a setting; did you mean `temperature`?"),
         ("sed", 1, "`sed` is not a setting; did you mean `seed`?"),
         ("teachers.resnet.batchsize", 8, "`teachers.resnet.batchsize` is not a setting; did you mean `batch_size`?"),
-        ("student.xyz", 8, "`student.xyz` is not a setting; known here: backbone, batch_size, ema, epochs"),
+        ("student.xyz", 8, "`student.xyz` is not a setting; known here: backbone, backbone_sha256, batch_size, ema"),
         ("distill.alpha", 1.5, "`distill.alpha` should be less than or equal to 1; it is 1.5."),
         ("distill.alpha", -0.1, "`distill.alpha`"),
         ("distill.temperature", 0, "`distill.temperature` should be greater than 0"),
@@ -87,6 +273,8 @@ def test_the_repositorys_own_file_loads():
         ("student_seeds", [0, 1, 0], "`student_seeds` has the same entry twice."),
         ("student_seeds", [-1], "`student_seeds.0`"),
         ("student_seeds", [], "`student_seeds`"),
+        ("student_seeds", [1.0], "`student_seeds.0` should be a valid integer; it is 1.0."),
+        ("student_seeds", [True], "`student_seeds.0` should be a valid integer; it is True."),
         ("student.epochs", 1.5, "`student.epochs`"),
         ("teachers.baseline", teacher(), "`teachers.baseline` has the name of a kind of student"),
         ("teachers.ensemble", teacher(), "`teachers.ensemble` has the name of a kind of student"),
@@ -99,37 +287,34 @@ def test_the_repositorys_own_file_loads():
         ("ensemble.methods", ["weighted", "weighted"], "`ensemble.methods` has the same entry twice."),
         ("ensemble.calibrate", ["all"], "`ensemble.calibrate.0`"),
         ("ensemble.budget_ms", 0, "`ensemble.budget_ms`"),
-        ("teachers.resnet.seeds", [1, 1], "`teachers.resnet.seeds` has the same entry twice."),
-        ("teachers.resnet.seeds", [], "`teachers.resnet.seeds`"),
-        ("views.count", 0, "`views.count`"),
+        ("teachers.resnet.seeds", [1, 1], "`teachers.resnet.seeds` is not a setting; did you mean `seed`?"),
+        ("teachers.resnet.seed", -1, "`teachers.resnet.seed`"),
+        ("student_views.count", 0, "`student_views.count`"),
+        ("loss.class_weights", True, "`loss.class_weights` should be 'none' or 'balanced'"),
+        ("cross_fit.folds", 0, "`cross_fit.folds`"),
+        ("student.backbone_sha256", "0", "`student.backbone_sha256`"),
         ("compute.accelerator", "tpu", "`compute.accelerator`"),
-        ("benchmark.calls", {1: 10}, "`calls` needs an entry for batch 128"),
-        ("benchmark.calls", {128: 10}, "`calls` needs an entry for batch 1,"),
         ("benchmark.calls", {1: 10, 128: 0}, "`benchmark.calls.128`"),
         ("seed", -1, "`seed`"),
         ("seed", 2**32, "`seed`"),
         ("seed", MISSING, "`seed` is missing."),
-        ("distill.alpha", MISSING, "`distill.alpha` is missing."),
-        ("views", MISSING, "`views` is missing."),
+        ("distill.sources", MISSING, "`distill.sources` is missing."),
         ("student", [1], "`student` must be a block of `key: value` lines."),
     ],
     ids=lambda value: str(value)[:40] if value is not MISSING else "missing",
 )
 def test_a_bad_value_is_one_sentence_that_names_its_key(refused, key, value, sentence):
+    text = changed((key, value))
     if key == "teachers.../x":
-        text = FILE.read_text().replace(
-            "  resnet:", "  ../x: {model: resnet18, epochs: 1, batch_size: 8, lr: 1}\n  resnet:"
-        )
-    else:
-        text = changed((key, value))
+        text = changed(("teachers", {"../x": value}), ("distill.sources", ["single"]))
     message = refused(text)
     assert sentence in message
     assert len(message.splitlines()) == 1
 
 
 def test_every_mistake_gets_its_sentence(refused):
-    message = refused(changed(("distill.alpha", 2), ("seed", "x"), ("views.count", MISSING)))
-    assert all(key in message for key in ("`distill.alpha`", "`seed`", "`views.count`"))
+    message = refused(changed(("distill.alpha", 2), ("seed", "x"), ("student.lr", MISSING)))
+    assert all(key in message for key in ("`distill.alpha`", "`seed`", "`student.lr`"))
     assert len(message.splitlines()) == 3
 
 
@@ -173,10 +358,8 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.fixture
-def settings(tmp_path):
-    text = changed(("student_seeds", [3, 5]), ("distill.sources", ["ensemble"]), ("teachers", {"big": teacher()}))
-    (tmp_path / "params.yaml").write_text(text)
-    return params.load(tmp_path / "params.yaml")
+def settings(load):
+    return load(changed(("student_seeds", [3, 5]), ("distill.sources", ["ensemble"]), ("teachers", {"big": teacher()})))
 
 
 def test_models_are_the_teachers_and_a_student_a_seed_and_arm(settings):
@@ -187,13 +370,10 @@ def test_models_are_the_teachers_and_a_student_a_seed_and_arm(settings):
     assert settings.models() == ["big", "baseline-3", "baseline-5", "ensemble-3", "ensemble-5"]
 
 
-def test_a_teacher_with_seeds_is_a_member_of_each(tmp_path):
-    text = changed(("teachers", {"big": teacher(seeds=[0, 7]), "small": teacher()}))
-    (tmp_path / "params.yaml").write_text(text)
-    settings = params.load(tmp_path / "params.yaml")
-    assert settings.members() == {"big-0": "big", "big-7": "big", "small": "small"}
-    assert settings.teacher("big-7") == settings.teachers["big"]
-    assert settings.models()[:3] == ["big-0", "big-7", "small"]
+def test_with_cross_fitting_a_teacher_has_one_of_each_fold_beside_it(load, settings):
+    assert settings.fold_teachers("big") == []
+    folds = load(changed(("cross_fit.folds", 3)))
+    assert folds.fold_teachers("resnet") == ["resnet-fold0of3", "resnet-fold1of3", "resnet-fold2of3"]
 
 
 def test_a_method_that_is_not_fitted_cannot_be_selected(refused):
@@ -213,17 +393,16 @@ def test_a_temperature_that_changes_needs_all_logits(refused):
     assert "`distill.temperature_end` needs all logits" in message
 
 
-def test_dkd_takes_its_own_weights(tmp_path):
-    text = changed(("distill.objective", "dkd"), ("distill.weights", {"others": 2.0}))
-    (tmp_path / "params.yaml").write_text(text)
-    assert params.load(tmp_path / "params.yaml").distill.weights == {"others": 2.0}
+def test_dkd_takes_its_own_weights(load):
+    settings = load(changed(("distill.objective", "dkd"), ("distill.weights", {"others": 2.0})))
+    assert settings.distill.weights == {"others": 2.0}
 
 
-def test_the_control_arm_is_the_student_with_its_own_rate_and_smoothing(settings):
-    control = settings.control()
-    assert (control.lr, control.label_smoothing) == (settings.baseline.lr, settings.baseline.label_smoothing)
+def test_the_baseline_is_the_student_with_its_own_rate_and_smoothing(settings):
+    baseline = settings.baseline_student()
+    assert (baseline.lr, baseline.label_smoothing) == (settings.baseline.lr, settings.baseline.label_smoothing)
     same = {"lr": settings.student.lr, "label_smoothing": settings.student.label_smoothing}
-    assert control.model_copy(update=same) == settings.student
+    assert baseline.model_copy(update=same) == settings.student
 
 
 def test_an_unknown_teacher_is_refused_with_the_known_ones(settings):

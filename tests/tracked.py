@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from pipeline import params
-from pipeline.params import Distill, Tracking
+from pipeline.params import Tracking
 from pipeline.project import errors
-from pipeline.tracking import store
+from pipeline.tracking import server, store
 from pipeline.tracking.store import Record
 
 DEAD = "http://127.0.0.1:9"  # the discard port: nothing listens there
@@ -20,7 +20,7 @@ def log(project: Path, name="distill", strict=False, experiment="e") -> Record:
         record,
         project / f"runs/{name}.json",
         Tracking(experiment=experiment, strict=strict),
-        params={"distill": Distill(sources=["single"], objective="kd", cross_fit=1, alpha=0.5, temperature=2.0)},
+        params={"distill": {"alpha": 0.5, "temperature": 2.0}},
         metrics={"val_accuracy": 0.9},
         curve=[{"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": 0.25}],
         artifacts=[artifact],
@@ -29,7 +29,7 @@ def log(project: Path, name="distill", strict=False, experiment="e") -> Record:
 
 
 def runs(experiment="e-stages"):
-    client = store.connect()
+    client = server.connect()
     return client, client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
 
 

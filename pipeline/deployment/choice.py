@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from tabulate import tabulate
+
+from pipeline.deployment.wording import title
 from pipeline.params import Deploy
 from pipeline.project.errors import PipelineError
 
@@ -10,14 +13,21 @@ FASTER = 0.95  # of the champion's time, as less is within what two measurements
 
 @dataclass(frozen=True)
 class Candidate:
-    """What may ship. accuracy: on val, a fraction. p95_ms: of one image. size_mb: of the file. memory_mb: beyond the
-    bare runtime."""
+    """What may ship.
+
+    accuracy: on val, a fraction. p95_ms: of one image. size_mb: of the file. memory_mb: beyond the bare runtime.
+    """
 
     name: str
     accuracy: float
     p95_ms: float
     size_mb: float
     memory_mb: float
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What it is judged by: all but the name."""
+        return {key: value for key, value in vars(self).items() if key != "name"}
 
 
 def decide(candidates: list[Candidate], deploy: Deploy) -> tuple[str, dict[str, str]]:
@@ -55,19 +65,39 @@ def decide(candidates: list[Candidate], deploy: Deploy) -> tuple[str, dict[str, 
 
 def _breaches(candidate: Candidate, deploy: Deploy) -> list[tuple[float, str]]:
     """By which part each constraint is missed, and that in words."""
-    found = []
+    missed = []
     for key, limit in deploy.constraints.model_dump().items():
         value = getattr(candidate, key)
         if limit is None:
             continue
         if key == "accuracy" and value < limit:
-            found.append(((limit - value) / limit, f"{100 * value:.2f} % on val, less than {100 * limit:.2f}"))
+            missed.append(((limit - value) / limit, f"{100 * value:.2f} % on val, less than {100 * limit:.2f}"))
         elif key != "accuracy" and value > limit:
-            found.append(((value - limit) / limit, f"{key} {value:.3g}, more than {limit:g}"))
-    return found
+            missed.append(((value - limit) / limit, f"{key} {value:.3g}, more than {limit:g}"))
+    return missed
 
 
-def promotes(difference: dict[str, float], milliseconds: float, champions: float, tolerance: float) -> tuple[bool, str]:
+def decision(candidates: list[Candidate], reasons: dict[str, str], kinds: dict[str, str]) -> str:
+    """Every candidate with what it was judged by, and why it ships or not, as a Markdown table.
+
+    Args:
+        reasons: of `decide`. kinds: by name, as of pipeline.deployment.lineup.Entry.
+    """
+    rows = [
+        {
+            "candidate": title(kinds[each.name], each.name),
+            "accuracy on val %": f"{100 * each.accuracy:.2f}",
+            "p95 ms": f"{each.p95_ms:.3f}",
+            "file MB": f"{each.size_mb:.2f}",
+            "memory MB": f"{each.memory_mb:.1f}",
+            "": reasons[each.name],
+        }
+        for each in candidates
+    ]
+    return tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True) + "\n"
+
+
+def promote(difference: dict[str, float], milliseconds: float, champions: float, tolerance: float) -> tuple[bool, str]:
     """Whether a challenger takes the champion's place: it is better, or no worse and faster.
 
     Args:

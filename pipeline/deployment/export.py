@@ -1,4 +1,4 @@
-"""ONNX out of torch, and how far two runtimes agree."""
+"""ONNX out of torch."""
 
 import io
 import json
@@ -7,7 +7,6 @@ import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from pipeline.project import files
@@ -15,7 +14,10 @@ from pipeline.training.models import Classifier
 
 
 def to_onnx(model: Classifier, path: Path) -> None:
-    """Write `model` with uint8 images in, normalisation inside, a dynamic batch, and the class names as metadata."""
+    """Write `model` with uint8 images in, normalisation inside, a dynamic batch, and the class names as metadata.
+
+    `images`: (batch, height, width, channels) uint8 to `logits`: (batch, classes) float32.
+    """
     import onnx
 
     info = model.info
@@ -35,14 +37,5 @@ def to_onnx(model: Classifier, path: Path) -> None:
     for part in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, proto.graph):
         part.ClearField("metadata_props")  # of the exporter: where in this machine's folders each node's code stands
     onnx.helper.set_model_props(proto, {"classes": json.dumps(info.classes)})
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         onnx.save(proto, temporary)
-
-
-def agreement(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    """How far two runtimes' (samples, classes) logits are apart, and how many decisions differ."""
-    return {
-        "images": len(expected),
-        "largest_difference": float(np.abs(expected - found).max()),
-        "changed_decisions": int((expected.argmax(axis=1) != found.argmax(axis=1)).sum()),
-    }

@@ -1,4 +1,8 @@
-"""An ensemble as one ONNX graph: images in, log-probabilities out, weights and temperatures inside."""
+"""An ensemble as one ONNX graph: images in, log-probabilities out, weights and temperatures inside.
+
+Here because `onnx.compose.merge_models` joins the outputs of one model to the inputs of the next, and has none for
+models side by side under one input.
+"""
 
 from pathlib import Path
 
@@ -26,7 +30,7 @@ def fuse(system: Ensemble, members: dict[str, Path], path: Path) -> None:
     if system.temperature != 1:
         combined = graph.log_softmax(graph.divide(combined, system.temperature))
     graph.add("Identity", combined, output=OUTPUT)
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         onnx.save(graph.model(), temporary)
 
 
@@ -66,10 +70,7 @@ class _Graph:
         self.classes = parts[0].graph.output[0].type.tensor_type.shape.dim[1].dim_value
         self._nodes, self._constants, self.logits = [], [], []
         for number, part in enumerate(parts):
-            renamed = onnx.compose.add_prefix_graph(part.graph, f"member{number}/")
-            for node in renamed.node:
-                inputs = [self._input.name if name == renamed.input[0].name else name for name in node.input]
-                node.input[:] = inputs
+            renamed = onnx.compose.add_prefix_graph(part.graph, f"member{number}/", rename_inputs=False)
             self._nodes += renamed.node
             self._constants += renamed.initializer
             self.logits.append(renamed.output[0].name)

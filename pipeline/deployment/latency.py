@@ -87,18 +87,20 @@ def measure(
     """Time every system at every batch size, each in turn, so that a drift of the machine meets all alike.
 
     Each runs in a process of its own that has imported its runtime and nothing else. A turn is one call; at batch 1 it
-    is an untimed one and then BURST that count.
+    is an untimed one and then BURST that count. Libraries that time calls, such as torch.utils.benchmark, take one
+    system after the other, in the process that asks.
 
     Args:
         systems: each loads itself in the process that times it, and answers when a call is done.
         images: (samples, height, width, channels) uint8, at least as many as the largest batch.
         apart: False puts all of them into one process, for many systems of the same files.
     Returns:
-        a name to `p50_ms`, `p95_ms`, `p99_ms` at batch 1, `images_per_second` at the largest batch, from the median
-        call, `load_ms`, `memory_bytes`, the peak beyond the bare runtime, and `spread`: by which part
-        the p50 of the rounds differ.
+        by name: `p50_ms`, `p95_ms`, `p99_ms` at batch 1; `images_per_second` at the largest batch, by the median call;
+        `load_ms`; `memory_bytes`, the peak beyond the bare runtime; `spread`, by what part the rounds' p50 differ.
+    Raises:
+        PipelineError: a file is missing or no ONNX, or a process died.
     """
-    largest, found = max(timing.calls), {}
+    largest, costs = max(timing.calls), {}
     images = np.array(images[:largest])
     rounds = [_round(systems, images, timing, number, apart) for number in range(1, timing.rounds + 1)]
     for name in systems:
@@ -106,7 +108,7 @@ def measure(
         many = np.concatenate([seconds[name][largest] for seconds, _, _ in rounds])
         p50, p95, p99 = np.percentile(np.concatenate(single), [50, 95, 99])
         medians = [np.median(each) for each in single]
-        found[name] = {
+        costs[name] = {
             "p50_ms": float(p50),
             "p95_ms": float(p95),
             "p99_ms": float(p99),
@@ -115,7 +117,7 @@ def measure(
             "memory_bytes": max(memory[name] for _, _, memory in rounds),
             "spread": float(max(medians) / min(medians) - 1),
         }
-    return found
+    return costs
 
 
 def _round(
@@ -134,37 +136,31 @@ def _round(
             for turn in tqdm(turns, desc=f"round {number}, batch {batch}", leave=False, disable=None):
                 for name in systems:
                     took = ask(name, "calls", batch, burst)
-                    if turn >= warmup:
-                        seconds[name] += took
-            for name, of_name in seconds.items():
-                taken[name][batch] = np.array(of_name)
+                    seconds[name] += took if turn >= warmup else []
+            for name in systems:
+                taken[name][batch] = np.array(seconds[name])
         memory = {name: ask(name, "memory") for name in systems}
     return taken, load, memory
 
 
-class _Ask:
-    """Calls into the processes that hold the systems."""
+@contextmanager
+def _workers(systems: dict[str, Load], images: np.ndarray, threads: int, apart: bool) -> Iterator[Callable[..., Any]]:
+    """What asks the processes that hold the systems: a system's name and a question of `_serve` to the answer."""
+    context = get_context("spawn")
+    groups = [[name] for name in systems] if apart else [list(systems)]
+    connections: dict[str, Connection] = {}
+    processes = []
 
-    def __init__(self, connections: dict[str, Connection]) -> None:
-        self.connections = connections
-
-    def __call__(self, *question: object) -> Any:
-        connection = self.connections[question[0]]
-        connection.send(question)
+    def ask(name: str, *question: object) -> Any:
+        connections[name].send((name, *question))
         try:
-            answer = connection.recv()
+            answer = connections[name].recv()
         except EOFError:
-            raise PipelineError(f"The process that timed {question[0]} died; is there enough memory?") from None
+            raise PipelineError(f"The process that timed {name} died; is there enough memory?") from None
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-
-@contextmanager
-def _workers(systems: dict[str, Load], images: np.ndarray, threads: int, apart: bool) -> Iterator[_Ask]:
-    context = get_context("spawn")
-    groups = [[name] for name in systems] if apart else [list(systems)]
-    connections, processes = {}, []
     try:
         for names in groups:
             ours, theirs = context.Pipe()
@@ -174,7 +170,7 @@ def _workers(systems: dict[str, Load], images: np.ndarray, threads: int, apart: 
                 processes[-1].start()
             theirs.close()
             connections |= dict.fromkeys(names, ours)
-        yield _Ask(connections)
+        yield ask
     finally:
         for process in processes:
             process.terminate()
@@ -193,7 +189,7 @@ def _no_main() -> Iterator[None]:
 
 
 def _serve(connection: Connection, systems: dict[str, Load], images: np.ndarray, threads: int) -> None:
-    """Answer until the other side is gone."""
+    """Answer until the other side is gone, however it went, which the workers of an executor would not notice."""
     runs, bare = {}, machine.peak_bytes()
     while True:
         try:

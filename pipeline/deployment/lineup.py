@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.deployment.wording import INT8
 from pipeline.ensembles import ensemble
 from pipeline.ensembles.ensemble import Ensemble
 from pipeline.project import paths
-from pipeline.reporting.comparison import best_seed
-
-INT8 = "_int8"  # at the end of the name of a quantised row
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,12 @@ class Entry:
         return (paths.int8 if self.kind == "int8" else paths.onnx)(model)
 
 
-def entries(
+def best_seed(models: list[str], scores: dict[str, dict[str, float]]) -> str:
+    """The student of an arm that ships: the best on val by accuracy, then by NLL."""
+    return max(models, key=lambda model: (scores[model]["val_accuracy"], -scores[model]["val_nll"]))
+
+
+def table_rows(
     members: list[str], arms: dict[str, list[str]], fitted: dict[str, Any], trained: dict[str, dict[str, float]]
 ) -> list[Entry]:
     """The rows in their order.

@@ -9,6 +9,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from tqdm import tqdm
 
 from pipeline.deployment import latency
 from pipeline.images import decoding
-from pipeline.project import errors, paths
+from pipeline.project import errors, files, paths
 from pipeline.project.errors import PipelineError
 from pipeline.scoring import metrics
 
-BATCH = 64  # images decoded and asked about at once
+BATCH = 64  # images asked about at once
+DECODED = 4  # images that a thread decodes in one go
 
 
 class Predictor:
@@ -39,23 +41,20 @@ class Predictor:
         """(samples, classes) float64. images: (samples, size, size, channels) uint8."""
         return metrics.log_softmax(self.session.run(None, {"images": images})[0])
 
-    def predict(self, files: list[Path]) -> Iterator[tuple[Path, str, float] | PipelineError]:
+    def predict(self, images: list[Path]) -> Iterator[tuple[Path, str, float] | PipelineError]:
         """Each file's class and its probability, or why it could not be read, in order."""
-        for start in range(0, len(files), BATCH):
-            answers: dict[Path, PipelineError | np.ndarray] = {}
-            for path in files[start : start + BATCH]:
-                try:
-                    answers[path] = decoding.decode(path, self.size, self.mode)
-                except PipelineError as error:
-                    answers[path] = error
-            read = {path: image for path, image in answers.items() if isinstance(image, np.ndarray)}
-            rows = dict(zip(read, self.log_probs(np.stack(list(read.values()))), strict=True)) if read else {}
-            for path, answer in answers.items():
-                if path in rows:
-                    best = int(rows[path].argmax())
-                    yield path, self.classes[best], float(np.exp(rows[path][best]))
+        decoded = decoding.each(lambda at: decoding.decode(images[at], self.size, self.mode), len(images), DECODED)
+        for start in range(0, len(images), BATCH):
+            batch = list(islice(decoded, BATCH))
+            pixels = [image for image in batch if isinstance(image, np.ndarray)]
+            rows = iter(np.exp(self.log_probs(np.stack(pixels))) if pixels else ())
+            for path, image in zip(images[start : start + BATCH], batch, strict=True):
+                if isinstance(image, PipelineError):
+                    yield image
                 else:
-                    yield answer
+                    probabilities = next(rows)
+                    best = int(probabilities.argmax())
+                    yield path, self.classes[best], float(probabilities[best])
 
 
 def main(*words: str) -> None:
@@ -64,9 +63,9 @@ def main(*words: str) -> None:
     parser.add_argument("--model", type=Path, default=paths.DEPLOYED, help="an ONNX file (default: %(default)s)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="where to write path, class and probability")
     options = parser.parse_args(words)
-    predictor, files = Predictor(options.model), _files(options.images)
-    bar = tqdm(predictor.predict(files), total=len(files), unit="image", leave=False,
-               disable=None if len(files) > BATCH else True)  # fmt: skip
+    predictor, images = Predictor(options.model), _images(options.images)
+    bar = tqdm(predictor.predict(images), total=len(images), unit="image", leave=False,
+               disable=None if len(images) > BATCH else True)  # fmt: skip
     rows, refused = [], 0
     for answer in bar:
         if isinstance(answer, PipelineError):
@@ -79,23 +78,21 @@ def main(*words: str) -> None:
     if options.csv:
         _write(options.csv, rows)
     if refused:
-        raise PipelineError(f"{refused} of {len(files)} images could not be read.")
+        raise PipelineError(f"{refused} of {len(images)} images could not be read.")
 
 
-def _files(named: list[Path]) -> list[Path]:
-    files: list[Path] = []
+def _images(named: list[Path]) -> list[Path]:
+    images: list[Path] = []
     for path in named:
-        found = decoding.image_files(path) if path.is_dir() else [path]
-        if not found:
+        inside = decoding.image_files(path) if path.is_dir() else [path]
+        if not inside:
             raise PipelineError(f"{path} has no images.")
-        files += found
-    return list(dict.fromkeys(files))
+        images += inside
+    return list(dict.fromkeys(images))
 
 
 def _write(path: Path, rows: list[tuple[Path, str, float]]) -> None:
-    from pipeline.project import files
-
-    with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with files.atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "class", "probability"))
         writer.writerows((str(name), label, f"{probability:.6f}") for name, label, probability in rows)

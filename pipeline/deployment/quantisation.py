@@ -1,8 +1,6 @@
 """Static INT8 of an exported model, calibrated on real images."""
 
-import logging
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +16,11 @@ BATCH = 100  # images whose ranges are taken at once
 
 class _Images(CalibrationDataReader):
     def __init__(self, images: np.ndarray) -> None:
-        self.batches: Iterator[np.ndarray] = (
-            np.array(images[start : start + BATCH]) for start in range(0, len(images), BATCH)
-        )
+        starts = range(0, len(images), BATCH)
+        self.batches = ({"images": np.array(images[start : start + BATCH])} for start in starts)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        batch = next(self.batches, None)
-        return None if batch is None else {"images": batch}
+        return next(self.batches, None)
 
 
 def to_int8(source: Path, target: Path, images: np.ndarray) -> None:
@@ -39,8 +35,7 @@ def to_int8(source: Path, target: Path, images: np.ndarray) -> None:
     Raises:
         PipelineError: ONNX Runtime answers NaN when it runs operator by operator, as it must to read ranges.
     """
-    logging.getLogger().addFilter(_unprepared)
-    with tempfile.TemporaryDirectory() as folder, files.replacing(target) as temporary:
+    with tempfile.TemporaryDirectory() as folder, files.atomic_write(target) as temporary:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         if not np.isfinite(latency.onnx_logits(prepared, images, optimised=False)).all():
@@ -58,26 +53,3 @@ def to_int8(source: Path, target: Path, images: np.ndarray) -> None:
             weight_type=QuantType.QInt8,
             reduce_range=True,
         )
-
-
-def _unprepared(record: logging.LogRecord) -> bool:
-    return "pre-processing before quantization" not in record.getMessage()
-
-
-def operators(path: Path) -> dict[str, int]:
-    """How often each operator that multiplies occurs, by whether its input and weights are integers.
-
-    `Conv` counts those in floating point, `int8 Conv` those between dequantised input and dequantised weights, which a
-    runtime computes in integers.
-    """
-    import onnx
-
-    graph = onnx.load(path).graph
-    made_by = {output: node.op_type for node in graph.node for output in node.output}
-    counts: dict[str, int] = {}
-    for node in graph.node:
-        if node.op_type in ("Conv", "Gemm", "MatMul"):
-            integer = all(made_by.get(name) == "DequantizeLinear" for name in node.input[:2])
-            kind = f"int8 {node.op_type}" if integer else node.op_type
-            counts[kind] = counts.get(kind, 0) + 1
-    return counts

@@ -4,10 +4,11 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.distance import pdist
 
 
 def pairwise(predicted: dict[str, np.ndarray], labels: np.ndarray) -> pd.DataFrame:
-    """One row a pair of members: `disagreement`, `q_statistic` and `error_correlation`.
+    """One row a pair of members: `first`, `second`, `disagreement`, `q_statistic` and `error_correlation`.
 
     disagreement: the share of samples that the two decide differently. q_statistic: Yule's Q of being right, from -1
     (they err on different samples) over 0 (independently) to 1 (on the same). error_correlation: the correlation
@@ -16,24 +17,14 @@ def pairwise(predicted: dict[str, np.ndarray], labels: np.ndarray) -> pd.DataFra
     Args:
         predicted: each member's (samples,) classes.
     """
-    right = {name: classes == labels for name, classes in predicted.items()}
-    rows = []
-    for first, second in combinations(predicted, 2):
-        a, b = right[first], right[second]
-        both, neither = float((a & b).mean()), float((~a & ~b).mean())
-        only_a, only_b = float((a & ~b).mean()), float((~a & b).mean())
-        together, apart = both * neither, only_a * only_b
-        spread = np.sqrt(a.mean() * (1 - a.mean()) * b.mean() * (1 - b.mean()))
-        rows.append(
-            {
-                "first": first,
-                "second": second,
-                "disagreement": float((predicted[first] != predicted[second]).mean()),
-                "q_statistic": (together - apart) / (together + apart) if together + apart else 0.0,
-                "error_correlation": float((together - apart) / spread) if spread else 0.0,
-            }
-        )
-    return pd.DataFrame(rows, columns=["first", "second", "disagreement", "q_statistic", "error_correlation"])
+    classes = np.stack(list(predicted.values()))
+    right = classes == labels
+    table = pd.DataFrame(combinations(predicted, 2), columns=["first", "second"])
+    table["disagreement"] = pdist(classes, "hamming")
+    table["q_statistic"] = 1 - pdist(right, "yule")  # which is 0 / 0, as the correlation, where one never varies
+    table["error_correlation"] = 1 - pdist(right.astype(float), "correlation")
+    table.loc[table["error_correlation"].isna(), ["q_statistic", "error_correlation"]] = 0.0
+    return table
 
 
 def oracle_accuracy(predicted: dict[str, np.ndarray], labels: np.ndarray) -> float:

@@ -1,4 +1,7 @@
-"""An ensemble as a value: what becomes of its members' logits, (members, samples, classes)."""
+"""An ensemble as a value: what becomes of its members' logits, (members, samples, classes).
+
+scikit-learn's ensembles combine their own estimators, not logits that are there already.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace

@@ -84,7 +84,7 @@ def fit(
     return {method: fitted(method) for method in methods}
 
 
-def cross_fit(
+def predict_out_of_fold(
     methods: Iterable[str],
     members: list[str],
     logits: np.ndarray,
@@ -122,17 +122,19 @@ def check_folds(labels: np.ndarray, classes: int, count: int) -> None:
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature that minimises NLL (Guo et al. 2017, sec. 4.2), searched in [0.05, 20]."""
-    found = minimize_scalar(
+    best = minimize_scalar(
         lambda log_t: nll(log_softmax(logits / np.exp(log_t)), labels),
         bounds=np.log([0.05, 20]),
         method="bounded",
         options={"xatol": 1e-4},
     )
-    return float(np.exp(found.x))
+    return float(np.exp(best.x))
 
 
 def fit_weights(log_probs: np.ndarray, labels: np.ndarray, pull: float = 0.0, tempered: bool = False) -> np.ndarray:
     """(members,) weights w = softmax(s) that minimise the mixture's NLL + pull/2 |s|²; L-BFGS from uniform.
+
+    No library fits a mixture of predictions that are there already; scipy minimises what is written out here.
 
     Args:
         log_probs: (members, samples, classes).
@@ -155,14 +157,15 @@ def fit_weights(log_probs: np.ndarray, labels: np.ndarray, pull: float = 0.0, te
         by_sharpness = sharpness * (gradient * log_mixture).sum() if tempered else 0.0
         return nll(result, labels) + pull / 2 * scores @ scores, np.append(by_scores, by_sharpness)
 
-    found = minimize(objective, np.zeros(members + 1), jac=True, method="L-BFGS-B", options={"ftol": 1e-10})
-    return np.exp(log_softmax(found.x[:-1]))
+    best = minimize(objective, np.zeros(members + 1), jac=True, method="L-BFGS-B", options={"ftol": 1e-10})
+    return np.exp(log_softmax(best.x[:-1]))
 
 
 def pick_greedily(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(members,) weights: how often each was picked, with replacement, in the best prefix (Caruana et al. 2004).
 
-    Each pick is the member that makes the NLL of the mean of probabilities so far lowest.
+    Each pick is the member that makes the NLL of the mean of probabilities so far lowest. Here because the libraries
+    that have it, such as AutoGluon, bring their own training with it.
     """
     true = np.exp(log_probs[:, np.arange(len(labels)), labels])
     total, picked, best = np.zeros(len(labels)), [], (np.inf, 0)

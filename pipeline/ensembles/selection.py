@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import logsumexp
 
 from pipeline import params
 from pipeline.ensembles import diversity, fitting
-from pipeline.ensembles.ensemble import Ensemble
+from pipeline.ensembles.ensemble import Ensemble, mean_probs
 from pipeline.ensembles.subsets import subset_name, subsets_of
 from pipeline.project.errors import PipelineError
 from pipeline.scoring import metrics, statistics
@@ -51,8 +50,8 @@ class Selection:
 
     def scores(self, labels: np.ndarray) -> dict[str, dict[str, dict[str, float]]]:
         """pipeline.scoring.metrics.scores of every member and method, `raw` and `held_out`."""
-        of = {"raw": self.raw, "held_out": self.held_out}
-        return {key: {name: metrics.scores(row, labels) for name, row in rows.items()} for key, rows in of.items()}
+        kinds = {"raw": self.raw, "held_out": self.held_out}
+        return {kind: {name: metrics.scores(row, labels) for name, row in rows.items()} for kind, rows in kinds.items()}
 
 
 def select(
@@ -70,10 +69,12 @@ def select(
     Raises:
         PipelineError: members that can't be combined, too few samples for the folds, or a budget that none fits.
     """
-    of_all = dict(zip(logits, fitting.stack(logits, labels), strict=True))
+    logits = dict(zip(logits, fitting.stack(logits, labels), strict=True))
 
     def single(name: str) -> np.ndarray:
-        return fitting.cross_fit(["mean_probs"], [name], of_all[name][None], labels, settings, seed)["mean_probs"]
+        return fitting.predict_out_of_fold(["mean_probs"], [name], logits[name][None], labels, settings, seed)[
+            "mean_probs"
+        ]
 
     singles = {name: single(name) for name in logits}
     worth = {name: -loss(log_probs, labels, settings.metric).mean() for name, log_probs in singles.items()}
@@ -82,30 +83,28 @@ def select(
     members = within_budget(subsets, settings.budget_ms, settings.metric) if settings.budget_ms else list(logits)
 
     methods = [method for method in fitting.METHODS if method in ("simple", *settings.methods)]
-    stacked = np.stack([of_all[name] for name in members])
-    combined = fitting.cross_fit(methods, members, stacked, labels, settings, seed)
+    stacked = np.stack([logits[name] for name in members])
+    combined = fitting.predict_out_of_fold(methods, members, stacked, labels, settings, seed)
     chosen = settings.select
     if chosen == "auto":
         chosen = simplest({name: loss(log_probs, labels, settings.metric) for name, log_probs in combined.items()})
-    fitted = {
-        method: one.pruned() for method, one in fitting.fit(methods, members, stacked, labels, settings, seed).items()
-    }
+    fitted = fitting.fit(methods, members, stacked, labels, settings, seed)
     alone = {
         name: fitting.fit(["mean_probs"], [name], member[None], labels, settings, seed)["mean_probs"]
-        for name, member in of_all.items()
+        for name, member in logits.items()
     }
 
     difference = metrics.correct(combined[chosen], labels) * 1.0 - metrics.correct(singles[best], labels)
     low, high = statistics.bootstrap_interval(difference, RESAMPLES, seed)
-    predicted = {name: member.argmax(axis=1) for name, member in of_all.items()}
+    predicted = {name: member.argmax(axis=1) for name, member in logits.items()}
     return Selection(
         chosen=chosen,
         best=best,
         members=members,
-        fitted=fitted,
+        fitted={method: one.pruned() for method, one in fitted.items()},
         singles=alone,
         held_out=singles | combined,
-        raw={name: metrics.log_softmax(member) for name, member in of_all.items()},
+        raw={name: metrics.log_softmax(member) for name, member in logits.items()},
         subsets=subsets,
         pairs=diversity.pairwise(predicted, labels),
         gain={"value": float(difference.mean()), "low": low, "high": high},
@@ -153,37 +152,46 @@ def score_subsets(held_out: dict[str, np.ndarray], labels: np.ndarray, latency: 
             }
         )
     table = pd.DataFrame(rows)
-    table["front"] = [
-        not ((table["p50_ms"] <= row.p50_ms) & (table["accuracy"] >= row.accuracy)
-             & ((table["p50_ms"] < row.p50_ms) | (table["accuracy"] > row.accuracy))).any()
-        for row in table.itertuples()
-    ]  # fmt: skip
+    ms, accuracy = (table[key].to_numpy() for key in ("p50_ms", "accuracy"))
+    no_worse = (ms <= ms[:, None]) & (accuracy >= accuracy[:, None])  # (subsets, subsets): each column than each row
+    better = (ms < ms[:, None]) | (accuracy > accuracy[:, None])
+    table["front"] = ~(no_worse & better).any(axis=1)
     return table
 
 
 def within_budget(subsets: pd.DataFrame, budget_ms: float, metric: str) -> list[str]:
     """The members of the best subset that answers one image in time."""
-    fitting_ones = subsets[subsets["p50_ms"] <= budget_ms]
-    if fitting_ones.empty:
+    in_time = subsets[subsets["p50_ms"] <= budget_ms]
+    if in_time.empty:
         fastest = subsets.loc[subsets["p50_ms"].idxmin()]
         raise PipelineError(
             f"`ensemble.budget_ms` is {budget_ms}, but even the fastest, {fastest['members']}, "
             f"takes {fastest['p50_ms']:.3f} ms for one image."
         )
-    worth = fitting_ones["accuracy"] if metric == "accuracy" else -fitting_ones["nll"]
+    worth = in_time["accuracy"] if metric == "accuracy" else -in_time["nll"]
     return subsets.loc[worth.idxmax(), "members"].split("+")
 
 
 def contributions(held_out: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, dict[str, float]]:
-    """What each member adds to the mean of the others: `accuracy` gained and `nll` saved, found by leaving it out."""
+    """What each member adds to the mean of the others: `accuracy` gained and `nll` saved; nothing to a single one."""
     if len(held_out) == 1:
         return {}
-    whole, found = metrics.scores(_average(held_out, held_out), labels), {}
+    whole, rows = metrics.scores(_average(held_out, held_out), labels), {}
     for left in held_out:
         rest = metrics.scores(_average(held_out, [name for name in held_out if name != left]), labels)
-        found[left] = {"accuracy": whole["accuracy"] - rest["accuracy"], "nll": rest["nll"] - whole["nll"]}
-    return found
+        rows[left] = {"accuracy": whole["accuracy"] - rest["accuracy"], "nll": rest["nll"] - whole["nll"]}
+    return rows
 
 
 def _average(held_out: dict[str, np.ndarray], names: Collection[str]) -> np.ndarray:
-    return logsumexp([held_out[name] for name in names], axis=0) - np.log(len(names))
+    return mean_probs(np.stack([held_out[name] for name in names]), np.full(len(names), 1 / len(names)))
+
+
+def verdict(selected: Selection) -> str:
+    """What the ensemble is worth on val, in words."""
+    gain, members = selected.gain, ", ".join(selected.fitted[selected.chosen].members)
+    sure = "a gain" if gain["low"] > 0 else "a loss" if gain["high"] < 0 else "no gain that is beyond chance"
+    return (
+        f"{selected.chosen} of {members}: {100 * gain['value']:+.2f} points [{100 * gain['low']:+.2f}, "
+        f"{100 * gain['high']:+.2f}] on val over the best single teacher, {selected.best}: {sure}"
+    )

@@ -60,7 +60,7 @@ def each(read: Callable[[int], np.ndarray], count: int, batch: int) -> Iterator[
     """What `read` gives for 0 to count - 1, in that order, or why it gave none; made by all cores at once.
 
     By threads, as Pillow holds no lock while it decodes and resizes. They are at most two batches a core ahead of
-    whoever asks, so that memory does not grow with `count`.
+    whoever asks, so that memory does not grow with `count`; neither Executor.map nor joblib has such a bound.
 
     Args:
         batch: images that a thread makes in one go.
@@ -88,5 +88,5 @@ def _result(read: Callable[[int], np.ndarray], position: int) -> np.ndarray | Pi
 
 def image_files(folder: Path, pattern: str = "**/*") -> list[Path]:
     """The image files that match, sorted, hidden ones left out."""
-    found = (path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    named = (path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in named if not any(part.startswith(".") for part in path.relative_to(folder).parts))

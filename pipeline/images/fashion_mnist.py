@@ -2,10 +2,8 @@
 
 import gzip
 import hashlib
-import http.client
 import shutil
 import subprocess
-import urllib.request
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from pipeline.images import listing
+from pipeline.images import listing, torchvision_sets
 from pipeline.images.listing import Listed
 from pipeline.project import files
 from pipeline.project.errors import PipelineError, reason
@@ -35,13 +33,14 @@ LARGEST_FILE = 64 * 2**20  # bytes; the largest of the four is 47 MB unpacked
 
 
 def listed(folder: Path) -> Listed:
+    """The 70,000 images of 28 pixels a side, the last 10,000 as test, read from the folder or fetched into it."""
     kept = any((folder / name).exists() for name in FILES)
     idx = _read(folder) if kept else _fetch(folder)
     images, labels = {}, {}
     for split in ("train", "t10k"):
         images[split] = np.frombuffer(idx[f"{split}-images-idx3-ubyte.gz"], np.uint8, offset=16).reshape(-1, 28, 28, 1)
         labels[split] = np.frombuffer(idx[f"{split}-labels-idx1-ubyte.gz"], np.uint8, offset=8)
-    return listing.of_array(
+    return listing.from_array(
         images=np.concatenate([images["train"], images["t10k"]]),
         labels=np.concatenate([labels["train"], labels["t10k"]]).astype(np.int64),
         classes=CLASSES,
@@ -74,24 +73,20 @@ def _fetch(folder: Path) -> dict[str, bytes]:
         with TemporaryDirectory() as name:
             scratch = Path(name)
             try:
-                found = fetch(scratch)
-                contents = _read(found)
-            except (PipelineError, OSError, http.client.HTTPException, subprocess.SubprocessError) as error:
+                fetched = fetch(scratch)
+                contents = _read(fetched)
+            except (PipelineError, OSError, subprocess.SubprocessError) as error:
                 tried.append(f"{place} ({reason(error)})")
                 continue
             for file in FILES:
-                with files.replacing(folder / file) as temporary:
-                    shutil.copyfile(found / file, temporary)
+                with files.atomic_write(folder / file) as temporary:
+                    shutil.copyfile(fetched / file, temporary)
         print(f"Fashion-MNIST: from {place}, checked", flush=True)
         return contents
     places = "\n         ".join(tried)
     raise PipelineError(
         f"Fashion-MNIST can't be found or fetched. Put its four .gz files into {folder}. Tried:\n         {places}"
     )
-
-
-def _from_debian_folder(scratch: Path) -> Path:
-    return DEBIAN_FOLDER
 
 
 def _from_debian_package(scratch: Path) -> Path:
@@ -109,22 +104,12 @@ def _from_debian_package(scratch: Path) -> Path:
 
 
 def _from_mirrors(scratch: Path) -> Path:
-    from torchvision.datasets import FashionMNIST  # slow to import, and rarely needed
-
-    for name in FILES:
-        for attempt, mirror in enumerate(FashionMNIST.mirrors, start=1):
-            try:
-                with urllib.request.urlopen(mirror + name, timeout=20) as answer:  # noqa: S310 (torchvision's own addresses)
-                    (scratch / name).write_bytes(answer.read(LARGEST_FILE))
-                break
-            except (OSError, http.client.HTTPException):
-                if attempt == len(FashionMNIST.mirrors):
-                    raise
-    return scratch
+    torchvision_sets.fetch("FashionMNIST", scratch)
+    return scratch / "FashionMNIST/raw"
 
 
 PLACES: dict[str, Callable[[Path], Path]] = {
-    f"the folder {DEBIAN_FOLDER}": _from_debian_folder,
+    f"the folder {DEBIAN_FOLDER}": lambda scratch: DEBIAN_FOLDER,
     f"the Debian package {DEBIAN_PACKAGE}": _from_debian_package,
     "torchvision's mirrors": _from_mirrors,
 }

@@ -10,9 +10,10 @@ from pipeline.images.listing import Listed
 from pipeline.project.errors import PipelineError
 
 SPLITS = ("train", "val", "test")
+COLUMNS = ("path", "label")
 
 
-def of_folders(folder: Path) -> Listed:
+def from_folders(folder: Path) -> Listed:
     """One folder per class, or `train`, `val`, `test` folders of such."""
     if not folder.is_dir():
         raise PipelineError(f"`data.path` is {folder}, which is no folder; it should hold one folder per class.")
@@ -20,25 +21,22 @@ def of_folders(folder: Path) -> Listed:
     if splits and "train" not in splits:
         raise PipelineError(f"{folder} has a folder `{splits[0]}` but no folder `train`.")
     roots = [(folder / name, "" if name == "train" else name) for name in splits] or [(folder, "")]
-    found = [
+    listed = [
         (path, path.relative_to(root).parts[0], fixed)
         for root, fixed in roots
         for path in decoding.image_files(root, "*/**/*")
     ]
-    if not any(fixed == "" for _, _, fixed in found):
+    if not any(fixed == "" for _, _, fixed in listed):
         raise PipelineError(f"{roots[0][0]} has no images; it should hold one folder per class with images inside.")
-    return listing.of_files(found, roots[0][0])
+    return listing.from_files(listed, roots[0][0])
 
 
-COLUMNS = ("path", "label")
-
-
-def of_table(folder: Path, name: str) -> Listed:
+def from_table(folder: Path, name: str) -> Listed:
     """A table of image files below its folder: `path`, `label` and, if it likes, `split`.
 
     Rows are taken in the order of their paths, so that the same table in another order is the same data.
     """
-    table, found = folder / name, {}
+    table, rows = folder / name, {}
     for line, row in _rows(table):
         path, label, split = (row.get(column, "").strip() for column in (*COLUMNS, "split"))
         for column in COLUMNS:
@@ -49,17 +47,17 @@ def of_table(folder: Path, name: str) -> Listed:
         inside = PurePosixPath(os.path.normpath(path))
         if inside.is_absolute() or ".." in inside.parts:
             raise PipelineError(f"{table}, line {line}: {path} is outside of {folder}, the folder of the table.")
-        if inside in found:
-            raise PipelineError(f"{table}, line {line}: {path} has stood in line {found[inside][0]} already.")
-        found[inside] = line, label, "" if split == "train" else split
-    if not any(split == "" for _, _, split in found.values()):
+        if inside in rows:
+            raise PipelineError(f"{table}, line {line}: {path} has stood in line {rows[inside][0]} already.")
+        rows[inside] = line, label, "" if split == "train" else split
+    if not any(split == "" for _, _, split in rows.values()):
         raise PipelineError(f"{table} has no rows of training images.")
-    order = sorted(found, key=lambda inside: (SPLITS.index(found[inside][2] or "train"), inside))
-    return listing.of_files([(folder / inside, *found[inside][1:]) for inside in order], table)
+    order = sorted(rows, key=lambda inside: (SPLITS.index(rows[inside][2] or "train"), inside))
+    return listing.from_files([(folder / inside, *rows[inside][1:]) for inside in order], table)
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a csv file with the columns of `of_table`, each with its line."""
+    """The rows of a csv file with the columns of `from_table`, each with its line."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)

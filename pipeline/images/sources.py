@@ -44,6 +44,9 @@ def load(data: Data, raw: Path) -> Source:
 
     Args:
         raw: the folder that keeps what was fetched, and while the source is in use a file of its pixels.
+    Raises:
+        PipelineError: what `data` names is missing or not as it should be, or an image can't be read and may not be
+            left out.
     """
     listed, folder = _listed(data, raw), Path(data.unlabelled)
     if not folder.is_dir():
@@ -73,9 +76,9 @@ def load(data: Data, raw: Path) -> Source:
 
 def _listed(data: Data, raw: Path) -> Listed:
     if data.source == "image_folder":
-        return labelled_files.of_folders(Path(data.path))
+        return labelled_files.from_folders(Path(data.path))
     if data.source == "csv":
-        return labelled_files.of_table(Path(data.path), data.csv)
+        return labelled_files.from_table(Path(data.path), data.csv)
     if data.source == "digits":
         return _digits()
     if data.source == "fashion_mnist":
@@ -111,4 +114,4 @@ def _digits() -> Listed:
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, :, :, None]  # 17 grey levels as they ship
     labels = digits.target.astype(np.int64)
-    return listing.of_array(images, labels, [str(digit) for digit in range(10)], np.full(len(labels), ""))
+    return listing.from_array(images, labels, [str(digit) for digit in range(10)], np.full(len(labels), ""))

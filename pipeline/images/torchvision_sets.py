@@ -23,8 +23,12 @@ TIMEOUT = 20.0  # seconds without an answer
 
 
 def listed(name: str, folder: Path) -> Listed:
-    """A data set of torchvision, fetched into the folder: one of images with a class each, in splits."""
-    parts = _fetch(name, folder)
+    """A data set of torchvision, fetched into the folder.
+
+    Raises:
+        PipelineError: torchvision has none of that name with splits, it can't be fetched, or it has no classes.
+    """
+    parts = fetch(name, folder)
     starts = np.cumsum([0, *(len(part) for _, part in parts)])
     labels = np.zeros(starts[-1], np.int64)  # each known when its image is read, to which no other way leads
 
@@ -46,8 +50,12 @@ def listed(name: str, folder: Path) -> Listed:
     return Listed(read, "L" if image.mode in ("1", "L", "I;16") else "RGB", labels, names, fixed)
 
 
-def _fetch(name: str, folder: Path) -> list[tuple[str, Sequence]]:
-    """Each split that the data set has, as of Source, with its samples; what is in the folder is not fetched again."""
+def fetch(name: str, folder: Path) -> list[tuple[str, Sequence]]:
+    """The data set's splits, each with its samples; what is in the folder is not fetched again.
+
+    Returns:
+        (split, samples): as of pipeline.images.sources.Source.fixed, and images with their classes.
+    """
     from torchvision import datasets  # slow to import, and rarely needed
 
     known = {each for each in datasets.__all__ if _has_splits(getattr(datasets, each))}
@@ -57,32 +65,33 @@ def _fetch(name: str, folder: Path) -> list[tuple[str, Sequence]]:
             f"`data.source` is {TORCHVISION}{name}, which is no data set of torchvision that comes in splits and can "
             f"be downloaded; did you mean {TORCHVISION}{close}?"
         )
-    made = getattr(datasets, name)
-    word, in_general = "train" if "train" in inspect.signature(made).parameters else "split", socket.getdefaulttimeout()
+    kind, usual = getattr(datasets, name), socket.getdefaulttimeout()
+    word = "train" if "train" in inspect.signature(kind).parameters else "split"
     socket.setdefaulttimeout(TIMEOUT)
     try:
-        parts = {split: _part(made, folder, word, values) for split, values in SPLITS[word].items()}
+        parts = {split: _part(kind, folder, word, values) for split, values in SPLITS[word].items()}
     except (OSError, RuntimeError, ValueError, ImportError, http.client.HTTPException) as error:
+        why = " ".join(reason(error).split())  # torchvision names each mirror in a line of its own
         raise PipelineError(
-            f"{TORCHVISION}{name} can't be fetched ({reason(error)}); its files may also be put into {folder}."
+            f"{TORCHVISION}{name} can't be fetched ({why}); its files may also be put into {folder}."
         ) from None
     finally:
-        socket.setdefaulttimeout(in_general)
+        socket.setdefaulttimeout(usual)
     return [(split, part) for split, part in parts.items() if part is not None]
 
 
-def _part(made: type, folder: Path, word: str, values: list[bool | str]) -> Sequence | None:
+def _part(kind: type, folder: Path, word: str, values: list[bool | str]) -> Sequence | None:
     """One split, by the first of these that the data set calls one of its own."""
     for value in values:
         try:
-            return made(folder, download=True, **{word: value})
+            return kind(folder, download=True, **{word: value})
         except ValueError as error:
             if "Unknown value" not in str(error):
                 raise
     return None
 
 
-def _has_splits(made: type) -> bool:
-    words = inspect.signature(made).parameters
+def _has_splits(kind: type) -> bool:
+    words = inspect.signature(kind).parameters
     needed = [name for name, word in words.items() if word.default is word.empty and word.kind is not word.VAR_KEYWORD]
     return needed == ["root"] and "download" in words and ("train" in words or "split" in words)

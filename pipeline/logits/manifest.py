@@ -18,8 +18,8 @@ from pipeline.training.views import Views
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What cached logits belong to; a cache of another origin is refused."""
+class Fingerprint:
+    """What cached logits belong to; a cache of another fingerprint is refused."""
 
     weights: list[str]
     data: dict[str, str]
@@ -28,7 +28,7 @@ class Origin:
     logits: dict[str, Any]
 
     @classmethod
-    def read(cls, settings: Params, teacher: str, info: Info) -> "Origin":
+    def read(cls, settings: Params, teacher: str, info: Info) -> "Fingerprint":
         """What a teacher's cache must belong to, by params and the files of its weights."""
         weights = [paths.weights(name) for name in (teacher, *settings.fold_teachers(teacher))]
         views = Views.replayed(settings.views, settings.student_views, settings.seed)
@@ -36,17 +36,17 @@ class Origin:
                    settings.logits.model_dump())  # fmt: skip
 
 
-def seal(folder: Path, origin: Origin) -> None:
+def seal(folder: Path, fingerprint: Fingerprint) -> None:
     """Write the manifest: what the arrays in the folder belong to."""
-    files.write_json(folder / "manifest.json", vars(origin))
+    files.write_json(folder / "manifest.json", vars(fingerprint))
 
 
-def open_cache(folder: Path, split: str, origin: Origin) -> np.ndarray:
-    """Memory-map one split's logits, or say in a sentence which part of the manifest differs from `origin`."""
+def open_cache(folder: Path, split: str, fingerprint: Fingerprint) -> np.ndarray:
+    """Memory-map one split's logits, or say in a sentence which part of the manifest differs from `fingerprint`."""
     manifest = files.read_json(folder / "manifest.json")
     if not isinstance(manifest, dict):
         raise PipelineError(f"{folder / 'manifest.json'} is not what `cache_logits` wrote; delete it, `dvc repro`.")
-    for key, expected in vars(origin).items():
+    for key, expected in vars(fingerprint).items():
         if manifest.get(key) != expected:
             raise PipelineError(
                 f"The logits in {folder} were cached from other {_MEANINGS[key]}; `dvc repro` caches them anew."

@@ -18,7 +18,7 @@ from pipeline.project.errors import PipelineError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success it becomes `path` in one step, on failure it is removed.
 
     The name is always the same, so that what a killed process left is written over by the next one.
@@ -43,7 +43,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -62,7 +62,7 @@ def read_json(path: Path) -> Any:
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write dictionaries that share their keys as CSV."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -74,7 +74,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 def write_chunks(path: Path, shape: tuple[int, ...], dtype: np.dtype, chunks: Iterable[np.ndarray]) -> None:
     """Write an array of that shape from consecutive parts of it, never holding more than one of them."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(array_header(shape, dtype))
         for chunk in chunks:
             file.write(np.ascontiguousarray(chunk, dtype))

@@ -53,7 +53,7 @@ def _deps(stage: str, words: list[str]) -> list[PurePosixPath]:
     block = block.get("do", block)
     templates = shlex.split(block["cmd"])[-len(words) :] if words else []
     filled = dict(zip(templates, words, strict=True))
-    return [PurePosixPath(re.sub(r"\$\{[^}]+\}", lambda found: filled.get(found[0], found[0]), dep))
+    return [PurePosixPath(re.sub(r"\$\{[^}]+\}", lambda template: filled.get(template[0], template[0]), dep))
             for dep in block["deps"]]  # fmt: skip
 
 
@@ -82,23 +82,28 @@ def _listing(folder: Path) -> list[dict[str, str]]:
 
 def _remove_damaged(out: dict[str, Any]) -> bool:
     """Remove the objects of DVC's cache that make up this out and do not have the checksum that they are named by."""
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    removed = False
-    with Repo() as repo:
-        cache = repo.cache.local
+    try:
+        with Repo() as repo:
+            cache = repo.cache.local
+    except DvcException:  # a copy of the project's files alone has no cache
+        return False
 
-        def at(checksum: str) -> Path:
-            return Path(cache.oid_to_path(checksum))
+    def at(checksum: str) -> Path:
+        return Path(cache.oid_to_path(checksum))
 
-        parts = [out["md5"]]
-        if parts[0].endswith(".dir") and at(parts[0]).exists():
-            parts = [entry["md5"] for entry in json.loads(at(parts[0]).read_bytes())]
-        for checksum in parts:
-            if at(checksum).is_file() and not checksum.endswith(".dir") and _md5(at(checksum)) != checksum:
-                at(checksum).unlink()
-                removed = True
-    return removed
+    def damaged(checksum: str) -> bool:
+        return at(checksum).is_file() and _md5(at(checksum)) != checksum.removesuffix(".dir")
+
+    parts = [out["md5"]]
+    if parts[0].endswith(".dir") and at(parts[0]).is_file() and not damaged(parts[0]):
+        parts = [entry["md5"] for entry in json.loads(at(parts[0]).read_bytes())]
+    worthless = {checksum for checksum in parts if damaged(checksum)}
+    for checksum in worthless:
+        at(checksum).unlink()
+    return bool(worthless)
 
 
 def _load(path: Path) -> Any:
@@ -107,6 +112,7 @@ def _load(path: Path) -> Any:
             return YAML(typ="safe").load(path.read_bytes())
         except YAMLError as error:
             if last:
-                raise PipelineError(f"{path} is not valid YAML ({error}); `git checkout {path}`.") from None
+                reason = " ".join(str(error).split())
+                raise PipelineError(f"{path} is not valid YAML ({reason}); `git checkout {path}`.") from None
             time.sleep(REWRITTEN)
     return None

@@ -35,13 +35,13 @@ def processor() -> str:
 
 def surroundings() -> dict[str, str]:
     """Processor, torch's threads if it is loaded, and the versions of Python and the packages, without an import."""
-    found = {"processor": processor(), "version.python": platform.python_version()}
+    tags = {"processor": processor(), "version.python": platform.python_version()}
     if torch := sys.modules.get("torch"):
-        found["threads"] = str(torch.get_num_threads())
+        tags["threads"] = str(torch.get_num_threads())
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):  # onnxruntime has another name where it is built for GPUs
-            found[f"version.{package}"] = version(package)
-    return found
+            tags[f"version.{package}"] = version(package)
+    return tags
 
 
 def peak_bytes() -> int:

@@ -6,14 +6,11 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from pipeline.ensembles.ensemble import Ensemble
+from pipeline.params import BASELINE
 from pipeline.scoring import metrics, statistics
 
-HEADLINE = (
-    *("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "nll", "ece"),
-    *("p50_ms", "images_per_second", "size_bytes"),
-)
-CONTROL = "baseline"  # the arm without a teacher
+WORTH = ("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "nll", "ece")
+HEADLINE = (*WORTH, "p50_ms", "images_per_second", "size_bytes")
 MEAN_TEACHER = "mean_teacher"  # the average of the single teachers' accuracies, as a row to compare with
 
 
@@ -21,13 +18,12 @@ MEAN_TEACHER = "mean_teacher"  # the average of the single teachers' accuracies,
 class Method:
     """One row before it is measured against the others.
 
-    kind: "teacher", "ensemble", "student" or "int8". system: what is deployed; a single model is an ensemble of one.
-    log_probs: (seeds, samples, classes) on test; teachers and ensembles have one seed. shipped: which of them ships.
+    kind: "teacher", "ensemble", "student" or "int8". log_probs: (seeds, samples, classes) on test; teachers and
+    ensembles have one seed. shipped: which of the seeds ships.
     """
 
     name: str
     kind: str
-    system: Ensemble
     log_probs: np.ndarray
     shipped: int = 0
 
@@ -35,11 +31,6 @@ class Method:
     def ships(self) -> np.ndarray:
         """(samples, classes) log-probabilities of what is deployed."""
         return self.log_probs[self.shipped]
-
-
-def best_seed(models: list[str], scores: dict[str, dict[str, float]]) -> str:
-    """The student of an arm that ships: the best on val by accuracy, then by NLL."""
-    return max(models, key=lambda model: (scores[model]["val_accuracy"], -scores[model]["val_nll"]))
 
 
 def table(
@@ -54,45 +45,29 @@ def table(
 ) -> pd.DataFrame:
     """One row a method: fractions for accuracies, bytes, milliseconds; `_low` and `_high` bound 95 % intervals.
 
-    Accuracy, NLL, Brier and ECE of students are means over their seeds; `accuracy_std` is the spread over seeds;
-    `balanced_accuracy` is there if the classes are not equally frequent. Gains
-    are paired over test samples; the intervals resample test samples, not seeds. `_p` is the p-value of McNemar's exact
-    test between what ships, after Holm's correction over all gains of the table.
+    Scores of students are means over their seeds and `accuracy_std` is the spread; `balanced_accuracy` is there if the
+    classes are not equally frequent. Gains are paired over test samples; the intervals resample test samples, not
+    seeds. `_p` is the p-value of McNemar's exact test between what ships, after Holm's correction over all gains.
 
     Args:
         costs: columns of each method, `size_bytes` and `p50_ms` among them.
         teacher, ensemble: the rows that gains, and compression and speed-up, refer to.
     """
-    references = {"gain_over_teacher": teacher, "gain_over_alone": CONTROL}
-    hits = _hits(methods, labels)
-    means = _resampled(hits, resamples, seed)
-    rows = []
-    for method in methods:
-        name = method.name
-        scores = pd.DataFrame([metrics.scores(of_seed, labels) for of_seed in method.log_probs])
-        row = {
-            "method": name,
-            "kind": method.kind,
-            "seeds": len(scores),
-            **scores.mean().to_dict(),
-            "accuracy_std": scores["accuracy"].std(),
-            **costs[name],
-            "compression": costs[ensemble]["size_bytes"] / costs[name]["size_bytes"],
-            "speed_up": costs[ensemble]["p50_ms"] / costs[name]["p50_ms"],
-        }
-        row["accuracy_low"], row["accuracy_high"] = statistics.interval(means[name])
-        for column, other in references.items():
-            row[column] = (hits[name] - hits[other]).mean()
-            row[f"{column}_low"], row[f"{column}_high"] = statistics.interval(means[name] - means[other])
-        rows.append(row)
-    rows = pd.DataFrame(rows)
-    shipped = {method.name: metrics.correct(method.ships, labels) for method in methods}
-    tests = {(name, column): statistics.mcnemar(shipped[name], shipped[other])
-             for column, other in references.items() for name in shipped if name != other}  # fmt: skip
-    holding = dict(zip(tests, statistics.holm(np.array(list(tests.values()))), strict=True))
-    for column in references:
-        rows[f"{column}_p"] = [holding.get((name, column), 1.0) for name in rows["method"]]
-    return rows
+    hits, shipped = _hits(methods, labels), _shipped(methods, labels)
+    means, p = _resampled(hits, resamples, seed), {}
+    rows = pd.DataFrame([_row(method, labels) | costs[method.name] for method in methods], index=hits.columns)
+    rows["compression"] = rows["size_bytes"][ensemble] / rows["size_bytes"]
+    rows["speed_up"] = rows["p50_ms"][ensemble] / rows["p50_ms"]
+    rows["accuracy_low"], rows["accuracy_high"] = statistics.interval(means)
+    for column, other in {"gain_over_teacher": teacher, "gain_over_alone": BASELINE}.items():
+        rows[column] = hits.sub(hits[other], axis=0).mean()
+        rows[f"{column}_low"], rows[f"{column}_high"] = statistics.interval(means.sub(means[other], axis=0))
+        rows[f"{column}_p"] = 1.0
+        p |= {(name, f"{column}_p"): statistics.mcnemar(shipped[name], shipped[other])
+              for name in shipped if name != other}  # fmt: skip
+    for cell, corrected in zip(p, statistics.holm(np.array(list(p.values()))), strict=True):
+        rows.loc[cell] = corrected
+    return rows.reset_index(drop=True)
 
 
 def pairs(methods: list[Method], labels: np.ndarray, resamples: int, seed: int) -> pd.DataFrame:
@@ -102,11 +77,9 @@ def pairs(methods: list[Method], labels: np.ndarray, resamples: int, seed: int) 
     them, of the seeds that ship, and `p_holm` the same after Holm's correction over all these pairs. The mean teacher
     is no classifier and has no test.
     """
-    hits, shipped = _hits(methods, labels), {m.name: metrics.correct(m.ships, labels) for m in methods}
-    teachers = [hits[method.name] for method in methods if method.kind == "teacher"]
-    hits[MEAN_TEACHER] = np.mean(teachers, axis=0)
-    means = _resampled(hits, resamples, seed)
-    rows = []
+    hits, shipped = _hits(methods, labels), _shipped(methods, labels)
+    hits[MEAN_TEACHER] = hits[[method.name for method in methods if method.kind == "teacher"]].mean(axis=1)
+    means, rows = _resampled(hits, resamples, seed), []
     for first, second in combinations(hits, 2):
         low, high = statistics.interval(means[first] - means[second])
         row = {"first": first, "second": second, "difference": (hits[first] - hits[second]).mean(),
@@ -122,35 +95,17 @@ def pairs(methods: list[Method], labels: np.ndarray, resamples: int, seed: int) 
 
 
 def over_seeds(methods: list[Method], labels: np.ndarray) -> dict[str, dict[str, float]]:
-    """Each taught arm's accuracy over that of the control with the same seeds; nothing where there is one seed."""
-    of_seed = {m.name: metrics.correct(m.log_probs, labels).mean(axis=1) for m in methods if m.kind == "student"}
-    control = of_seed.pop(CONTROL)
-    found = {name: statistics.paired_over_seeds(each - control) for name, each in of_seed.items()}
-    return {name: gain for name, gain in found.items() if gain}
-
-
-def by_arm(arms: dict[str, list[str]], trained: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """What each arm of students reaches on val: means over seeds, and the gain over the control seed by seed.
-
-    Args:
-        arms: as pipeline.params.Params.student_arms. trained: each model's metrics, fractions and nats.
-    """
-    accuracy = {arm: np.array([trained[name]["val_accuracy"] for name in names]) for arm, names in arms.items()}
-    rows = {}
-    for arm, names in arms.items():
-        rows[arm] = {"accuracy": float(accuracy[arm].mean()),
-                     "nll": float(np.mean([trained[name]["val_nll"] for name in names]))}  # fmt: skip
-        if arm != CONTROL and (gain := statistics.paired_over_seeds(accuracy[arm] - accuracy[CONTROL])):
-            rows[arm] |= {f"gain_{key}": number for key, number in gain.items()}
-    return rows
+    """Each taught arm's accuracy over that of the baseline with the same seeds; nothing where there is one seed."""
+    accuracy = {m.name: metrics.correct(m.log_probs, labels).mean(axis=1) for m in methods if m.kind == "student"}
+    baseline = accuracy.pop(BASELINE)
+    gains = {arm: statistics.paired_over_seeds(values - baseline) for arm, values in accuracy.items()}
+    return {arm: gain for arm, gain in gains.items() if gain}
 
 
 def headline(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
     """The numbers of each row that people compare versions by."""
-    return {
-        row["method"]: {column: float(row[column]) for column in HEADLINE if column in row}
-        for _, row in rows.iterrows()
-    }
+    numbers = rows.set_index("method")[[column for column in HEADLINE if column in rows]]
+    return numbers.astype(float).to_dict("index")
 
 
 def summary(rows: pd.DataFrame, *, student: str, teacher: str, ensemble: str) -> dict[str, float]:
@@ -161,14 +116,11 @@ def summary(rows: pd.DataFrame, *, student: str, teacher: str, ensemble: str) ->
     """
     by_name = rows.set_index("method")
     taught = by_name.loc[student]
-    scores = ("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "nll", "ece")
-    of_student = {f"student_{key}": taught[key] for key in scores if key in taught}
-    gain = {key: taught[key] for key in ("gain_over_alone", "gain_over_alone_low", "gain_over_alone_high")}
-    others = {"alone": CONTROL, "single": teacher, "ensemble": ensemble}
+    references = {"alone": BASELINE, "single": teacher, "ensemble": ensemble}
     numbers = {
-        **of_student,
-        **gain,
-        **{f"{key}_accuracy": by_name.loc[name, "accuracy"] for key, name in others.items()},
+        **{f"student_{key}": taught[key] for key in WORTH if key in taught},
+        **{key: taught[key] for key in ("gain_over_alone", "gain_over_alone_low", "gain_over_alone_high")},
+        **{f"{key}_accuracy": by_name.loc[name, "accuracy"] for key, name in references.items()},
         "student_p50_ms": taught["p50_ms"],
         "ensemble_p50_ms": by_name.loc[ensemble, "p50_ms"],
         "faster": taught["speed_up"],
@@ -195,11 +147,22 @@ def answer_columns(method: str, seeds: int) -> list[str]:
     return [f"{method}-{k}" for k in range(seeds)] if seeds > 1 else [method]
 
 
-def _hits(methods: list[Method], labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Each method's (samples,) hits, the mean over its seeds."""
-    return {m.name: metrics.correct(m.log_probs, labels).mean(axis=0) for m in methods}
+def _row(method: Method, labels: np.ndarray) -> dict[str, str | float]:
+    scores = pd.DataFrame([metrics.scores(log_probs, labels) for log_probs in method.log_probs])
+    return {"method": method.name, "kind": method.kind, "seeds": len(scores), **scores.mean(),
+            "accuracy_std": scores["accuracy"].std()}  # fmt: skip
 
 
-def _resampled(hits: dict[str, np.ndarray], resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """Each row's (resamples,) mean hits, all over the same resamples."""
-    return dict(zip(hits, statistics.bootstrap_means(np.stack(list(hits.values())), resamples, seed).T, strict=True))
+def _hits(methods: list[Method], labels: np.ndarray) -> pd.DataFrame:
+    """Who is right on which sample, a column a method, the mean over its seeds."""
+    return pd.DataFrame({m.name: metrics.correct(m.log_probs, labels).mean(axis=0) for m in methods})
+
+
+def _shipped(methods: list[Method], labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Which samples each method gets right with the seed that ships."""
+    return {m.name: metrics.correct(m.ships, labels) for m in methods}
+
+
+def _resampled(hits: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """The mean hits of each resample, all methods over the same ones."""
+    return pd.DataFrame(statistics.bootstrap_means(hits.to_numpy().T, resamples, seed), columns=hits.columns)

@@ -1,68 +1,52 @@
-"""What it takes to train a method: seconds and images seen, teachers included."""
+"""What it takes to train a method, teachers included.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+A cost is an array of two: seconds of wall time on the machine that ran, and images passed forward through a model.
+"""
+
 from typing import Any
 
-from pipeline.deployment.lineup import INT8, Entry
-from pipeline.reporting.comparison import CONTROL
+import numpy as np
+
+from pipeline.deployment.lineup import Entry
+from pipeline.deployment.wording import INT8
+from pipeline.params import BASELINE
 
 
-@dataclass(frozen=True)
-class Training:
-    """seconds: of wall time on the machine that ran. images: forward passes over one, backward passes not counted."""
-
-    seconds: float
-    images: float
-
-    def __add__(self, other: "Training") -> "Training":
-        return Training(self.seconds + other.seconds, self.images + other.images)
+def training(record: dict[str, Any], part: str = "train") -> np.ndarray:
+    """The cost that a training stage's record states: of its model, or of its fold teachers where `part` is `folds`."""
+    return np.array([record["metrics"][f"{part}_{key}"] for key in ("seconds", "images")])
 
 
-NOTHING = Training(0.0, 0.0)
+def caching(record: dict[str, Any], images: int) -> np.ndarray:
+    """The cost of caching a teacher's logits of so many images, views counted one by one, from end to end."""
+    return np.array([(record["ended"] - record["started"]) / 1000, images])
 
 
-def total(parts: Iterable[Training]) -> Training:
-    return sum(parts, NOTHING)
-
-
-def mean(parts: list[Training]) -> Training:
-    """Of an arm's seeds: what one student costs."""
-    return Training(*(sum(getattr(part, key) for part in parts) / len(parts) for key in ("seconds", "images")))
-
-
-def of_record(record: dict[str, Any]) -> Training:
-    """What one execution of a training stage spent on training, from its record."""
-    return Training(record["metrics"]["train_seconds"], record["metrics"]["train_images"])
-
-
-def of_looking(record: dict[str, Any], looks: int) -> Training:
-    """What caching a teacher's logits of so many looks took, from end to end."""
-    return Training((record["ended"] - record["started"]) / 1000, float(looks))
-
-
-def of_entries(
-    entries: list[Entry], fitted: dict[str, Any], trained: dict[str, Training], cached: dict[str, Training]
+def columns(
+    entries: list[Entry], fitted: dict[str, Any], trained: dict[str, np.ndarray], cached: dict[str, np.ndarray]
 ) -> dict[str, dict[str, float]]:
-    """`train_seconds` and `train_images` of one model of each row, with the teachers that teach it and their looking.
+    """`train_seconds` and `train_images` of each row: of its models, or of one of an arm's students and who taught it.
 
     Args:
-        fitted: what `fit_ensemble` wrote. trained: of every model. cached: of every teacher, out-of-fold ones included.
+        fitted: what `fit_ensemble` wrote. trained: each model's cost. cached: of each teacher's logits, fold teachers
+            included.
     """
-    found = {}
+    rows = {}
     for entry in entries:
+        models = [trained[name] for name in entry.models]
         if entry.kind in ("teacher", "ensemble"):
-            spent = total(trained[name] for name in entry.models)
+            cost = np.sum(models, axis=0)
         else:
-            spent = mean([trained[name] for name in entry.models])
-            arm = entry.name.removesuffix(INT8)
-            if arm not in (CONTROL, fitted["best"]):
-                spent = total([spent, *(trained[name] + cached[name] for name in _teachers(arm, fitted))])
-        found[entry.name] = {"train_seconds": spent.seconds, "train_images": spent.images}
-    return found
+            teachers = _teachers(entry.name.removesuffix(INT8), fitted)
+            cost = np.mean(models, axis=0) + sum(trained[name] + cached[name] for name in teachers)
+        rows[entry.name] = dict(zip(("train_seconds", "train_images"), cost.tolist(), strict=True))
+    return rows
 
 
-def _teachers(source: str, fitted: dict[str, Any]) -> list[str]:
-    if source == "ensemble":
+def _teachers(name: str, fitted: dict[str, Any]) -> list[str]:
+    """Who taught the student of that name; nobody the baseline and what is no student."""
+    if name in (BASELINE, fitted["best"]):
+        return []
+    if name == "ensemble":
         return fitted["methods"][fitted["chosen"]]["members"]
-    return [fitted["best"] if source == "single" else source.removeprefix("from_")]
+    return [fitted["best"] if name == "single" else name.removeprefix("from_")]

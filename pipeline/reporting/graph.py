@@ -1,107 +1,110 @@
-"""What dvc.yaml says of which stage needs which: matrices expanded as DVC does, then one node a stage again."""
+"""The graph of the stages as a picture: `python -m pipeline.reporting.graph docs/graph.png` draws the README's."""
 
-import re
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-from itertools import product
-from pathlib import PurePosixPath
-from typing import Any
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+from dvc.repo import Repo
+
+from pipeline.project import errors
+from pipeline.reporting import figures
+from pipeline.reporting.figures import plt
+
+WIDTH, ROW, BOX = 4.6, 0.62, 0.26  # inches: the picture, which a phone shows at 3.8; from row to row; a box's height
+FONT = 9  # points
+LETTER = 0.602 * FONT / 72  # inches, of a font whose letters are all as wide
+PADDING, GAP = 0.07, 0.12  # inches: beside a label, and between two boxes
+SWEEPS = 8  # of placing the rows
+
+Point = str | tuple[str, int]  # a box, by its label; or where the line from a box passes through a row
 
 
-@dataclass(frozen=True)
-class Graph:
-    """Stages by name.
+def load() -> nx.DiGraph:
+    """The stages as DVC knows them, one node an execution; edges lead from a stage to what it needs."""
+    with Repo() as repo:
+        return repo.index.graph
 
-    executions: how many items each runs for. levels: one more than that of the last thing that any item needs, from 0.
-    needs: the pairs (earlier, later) in which an item of the later reads what an item of the earlier writes. A stage of
-    several items may be needed by one that some of them need in turn; then the earlier has the higher level.
+
+def collapse(graph: nx.DiGraph) -> nx.DiGraph:
+    """One node a stage, labelled with its name and how often it runs; edges lead to who needs it.
+
+    Edges that follow from others are left out. Stages whose executions need each other in a circle share one node.
     """
-
-    executions: dict[str, int]
-    levels: dict[str, int]
-    needs: set[tuple[str, str]]
-
-    def shown(self) -> set[tuple[str, str]]:
-        """`needs` without what follows from the others, as long as it leads from a level to a higher one."""
-        down = {(a, b) for a, b in self.needs if self.levels[a] < self.levels[b]}
-
-        @cache
-        def leads(a: str, b: str) -> bool:
-            return (a, b) in down or any(leads(c, b) for first, c in down if first == a)
-
-        implied = {(a, b) for a, b in down if any(leads(c, b) for first, c in down if first == a and c != b)}
-        return self.needs - implied
+    names = {stage: stage.addressing.partition("@")[0] for stage in graph}
+    counts = Counter(names.values())
+    stages = nx.DiGraph()
+    stages.add_nodes_from(counts)
+    stages.add_edges_from((names[needed], names[stage]) for stage, needed in graph.edges)
+    stages.remove_edges_from(list(nx.selfloop_edges(stages)))
+    texts = {name: name if count == 1 else f"{name} × {count}" for name, count in counts.items()}
+    circles = nx.condensation(stages)
+    labels = {node: ", ".join(texts[name] for name in sorted(each)) for node, each in circles.nodes("members")}
+    return nx.relabel_nodes(nx.transitive_reduction(circles), labels)
 
 
-def of(stages: dict[str, Any], params: dict[str, Any]) -> Graph:
-    """The graph of the block `stages` of dvc.yaml, its templates filled from params."""
-    runs = [(name, *run[1:]) for name, stage in stages.items() for run in _executions(stage, params)]
-    writes, holds = {}, defaultdict(set)  # the execution that writes a path; those that write below a folder
-    for number, (_, _, outs) in enumerate(runs):
-        for out in outs:
-            writes[out] = number
-            for folder in out.parents:
-                holds[folder].add(number)
-    needed = [{writes[path] for dep in deps for path in (dep, *dep.parents) if path in writes}
-              | {number for dep in deps for number in holds.get(dep, ())} for _, deps, _ in runs]  # fmt: skip
-
-    @cache
-    def level(number: int) -> int:
-        return max((level(other) + 1 for other in needed[number]), default=0)
-
-    names = [name for name, _, _ in runs]
-    levels = {name: max(level(n) for n, other in enumerate(names) if other == name) for name in stages}
-    needs = {(names[other], name) for name, others in zip(names, needed, strict=True) for other in others}
-    return Graph({name: names.count(name) for name in stages}, levels, {(a, b) for a, b in needs if a != b})
+def draw(graph: nx.DiGraph, path: Path) -> None:
+    """A box a stage; lines lead down from it to those that need it. graph: as of `load`."""
+    stages = collapse(graph)
+    rows, lines = layout(stages)
+    width = max(WIDTH, *(sum(_width(point) + GAP for point in row) + GAP for row in rows))
+    x, y = place(rows, lines, width), {point: ROW * number for number, row in enumerate(rows) for point in row}
+    figure = plt.figure(figsize=(width, ROW * len(rows)))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(ROW * (len(rows) - 0.5), -ROW / 2))
+    axes.axis("off")
+    down = np.linspace(0, ROW)
+    aside = np.clip((down - BOX / 2) / (ROW - BOX), 0, 1)  # the line bends between the boxes, not beside them
+    for above, below in lines:
+        bend = x[above] + (x[below] - x[above]) * aside**2 * (3 - 2 * aside)
+        axes.plot(bend, y[above] + down, color="#777777", linewidth=1, solid_capstyle="butt")
+    box = {"boxstyle": f"round,pad={PADDING * 72 / FONT}", "facecolor": "white", "edgecolor": "#333333"}
+    for label in stages:
+        axes.text(x[label], y[label], label, size=FONT, family="monospace", ha="center", va="center", bbox=box)
+    figures.save(figure, path)
 
 
-def reads(stages: dict[str, Any], params: dict[str, Any], address: str) -> set[str]:
-    """The deps of one execution, by the address that DVC gives it: `stage`, or `stage@item`."""
-    name, _, item = address.partition("@")
-    return {str(dep) for key, deps, _ in _executions(stages[name], params) if key == item for dep in deps}
+def layout(stages: nx.DiGraph) -> tuple[list[list[Point]], list[tuple[Point, Point]]]:
+    """The points of each row, and the lines from a row to the next; what is too wide for one row has several."""
+    rows: list[list[Point]] = []
+    for generation in nx.topological_generations(stages):
+        rows.append([])
+        for label in sorted(generation):
+            if rows[-1] and sum(_width(point) + GAP for point in [*rows[-1], label]) > WIDTH:
+                rows.append([])
+            rows[-1].append(label)
+    row_of = {label: number for number, row in enumerate(rows) for label in row}
+    lines = set()
+    for above, below in stages.edges:
+        passing = [(above, number) for number in range(row_of[above] + 1, row_of[below])]
+        lines |= set(pairwise([above, *passing, below]))
+    for label, number in sorted({above for above, _ in lines if isinstance(above, tuple)}):
+        rows[number].append((label, number))
+    return rows, sorted(lines, key=str)
 
 
-def _executions(stage: dict[str, Any], params: dict[str, Any]) -> Iterator[tuple[str, set, set]]:
-    """The name, deps and outs of each item."""
-    body = stage.get("do", stage)
-    for scope in _items(stage, params):
-        entries = {kind: [e if isinstance(e, str) else next(iter(e)) for e in body.get(kind, [])]
-                   for kind in ("deps", "outs", "metrics", "plots")}  # fmt: skip
-        paths = {kind: {PurePosixPath(_filled(e, params | scope)) for e in each} for kind, each in entries.items()}
-        yield _named(scope), paths["deps"], paths["outs"] | paths["metrics"] | paths["plots"]
+def place(rows: list[list[Point]], lines: list[tuple[Point, Point]], width: float) -> dict[Point, float]:
+    """The middle of each point: as near to the mean of its neighbours as there is room for, GAP apart."""
+    neighbours, x = nx.Graph(lines), {}
+    neighbours.add_nodes_from(point for row in rows for point in row)
+    for sweep in range(SWEEPS):
+        for row in rows if sweep % 2 == 0 else reversed(rows):
+            x |= {point: np.mean([x[other] for other in neighbours[point] if other in x] or width / 2) for point in row}
+            row.sort(key=x.get)
+            free = 0.0
+            for point in row:
+                x[point] = max(x[point], free + GAP + _width(point) / 2)
+                free = x[point] + _width(point) / 2
+            free = width
+            for point in reversed(row):
+                x[point] = min(x[point], free - GAP - _width(point) / 2)
+                free = x[point] - _width(point) / 2
+    return x
 
 
-def _named(scope: dict[str, Any]) -> str:
-    """What stands after the @ in DVC's address of an item."""
-    item = scope.get("key", scope.get("item", ""))
-    return "-".join(map(str, item.values())) if isinstance(item, dict) else str(item)
+def _width(point: Point) -> float:
+    return len(point) * LETTER + 2 * PADDING if isinstance(point, str) else 0.0
 
 
-def _items(stage: dict[str, Any], params: dict[str, Any]) -> list[dict[str, Any]]:
-    """What `item` and `key` are in each execution."""
-    if "foreach" in stage:
-        each = _value(stage["foreach"], params)
-        return [{"key": key, "item": each[key]} for key in each] if isinstance(each, dict) else [
-            {"item": item} for item in each
-        ]  # fmt: skip
-    axes = {name: _value(values, params) for name, values in stage.get("matrix", {}).items()}
-    return [{"item": dict(zip(axes, chosen, strict=True))} for chosen in product(*axes.values())]
-
-
-def _value(value: Any, params: dict[str, Any]) -> Any:
-    """The value itself, or what a template that is the whole of it stands for."""
-    whole = re.fullmatch(r"\$\{(.+)\}", value) if isinstance(value, str) else None
-    return _looked_up(whole[1], params) if whole else value
-
-
-def _filled(text: str, scope: dict[str, Any]) -> str:
-    return re.sub(r"\$\{(.+?)\}", lambda template: str(_looked_up(template[1], scope)), text)
-
-
-def _looked_up(name: str, scope: dict[str, Any]) -> Any:
-    value = scope
-    for part in name.strip().split("."):
-        value = value[part]
-    return value
+if __name__ == "__main__":
+    errors.run(lambda path: draw(load(), Path(path)))

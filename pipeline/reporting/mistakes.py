@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 
 class Confused(NamedTuple):
@@ -19,9 +20,8 @@ def accuracy_by_class(answers: np.ndarray, labels: np.ndarray, classes: int) -> 
     Args:
         answers: (seeds, samples) classes. labels: (samples,).
     """
-    counts = np.bincount(labels, minlength=classes)
-    hits = np.bincount(labels, weights=(answers == labels).mean(axis=0), minlength=classes)
-    return np.divide(hits, counts, out=np.full(classes, np.nan), where=counts > 0)
+    hits = pd.Series((answers == labels).mean(axis=0))
+    return hits.groupby(labels).mean().reindex(range(classes)).to_numpy()
 
 
 def confused(answers: np.ndarray, labels: np.ndarray, most: int) -> list[Confused]:
@@ -30,13 +30,9 @@ def confused(answers: np.ndarray, labels: np.ndarray, most: int) -> list[Confuse
     Args:
         answers, labels: (samples,) classes.
     """
-    wrong = np.flatnonzero(answers != labels)
-    pairs, counts = np.unique(np.stack([labels[wrong], answers[wrong]]), axis=1, return_counts=True)
-    first = np.argsort(-counts, kind="stable")[:most]
-    return [
-        Confused(int(label), int(answer), np.flatnonzero((labels == label) & (answers == answer)))
-        for label, answer in pairs[:, first].T
-    ]
+    wrong = pd.DataFrame({"label": labels, "answer": answers})[answers != labels]
+    pairs = [Confused(*pair, samples.index.to_numpy()) for pair, samples in wrong.groupby(["label", "answer"])]
+    return sorted(pairs, key=lambda pair: -len(pair.samples))[:most]
 
 
 def only_right(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> np.ndarray:

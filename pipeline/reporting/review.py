@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.params import BASELINE, flatten
 from pipeline.project import paths
 from pipeline.project.errors import PipelineError
-from pipeline.reporting.comparison import CONTROL
+from pipeline.reporting.tables import pipes
 from pipeline.scoring import statistics
-from pipeline.tracking import store, versions
+from pipeline.tracking import versions
 from pipeline.tracking.summary import Version
 
 STUDENT = "student_accuracy"
@@ -37,7 +38,7 @@ class Answers:
         """benchmark: metrics/benchmark.json of the same version."""
         rows = {
             STUDENT: list(benchmark["shipped"])[-1],
-            "alone_accuracy": CONTROL,
+            "alone_accuracy": BASELINE,
             "single_accuracy": benchmark["best_single"],
             "ensemble_accuracy": benchmark["chosen_ensemble"],
         }
@@ -45,11 +46,10 @@ class Answers:
 
     def hits(self, row: str) -> np.ndarray:
         """(samples,) hits of the row's method, the mean over its seeds."""
-        pattern = re.compile(rf"{re.escape(self.rows[row])}(-\d+)?")
-        of_seed = [column for column in self.table if pattern.fullmatch(column)]
-        if not of_seed:
+        answers = self.table.filter(regex=rf"^{re.escape(self.rows[row])}(-\d+)?$")
+        if answers.empty:
             raise PipelineError(f"{paths.PREDICTIONS} has no answers of {self.rows[row]}.")
-        return (self.table[of_seed].to_numpy() == self.table[["label"]].to_numpy()).mean(axis=1)
+        return answers.eq(self.table["label"], axis=0).mean(axis=1).to_numpy()
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Review:
 
 def changed_params(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[str, str]]:
     """What differs between two params.yaml, under dotted names, as pipeline.tracking.versions tells it."""
-    return versions.changes(store.flatten(before), store.flatten(after))
+    return versions.changes(flatten(before), flatten(after))
 
 
 def numbers(summary: dict[str, Any]) -> dict[str, float]:
@@ -93,8 +93,8 @@ def intervals(before: Answers, after: Answers, resamples: int, seed: int) -> dic
     if not np.array_equal(before.table["label"], after.table["label"]):
         raise PipelineError("The test images have other labels than at the base, so no change has a paired interval.")
     changes = np.stack([after.hits(row) - before.hits(row) for row in after.rows])
-    means = statistics.bootstrap_means(changes, resamples, seed)
-    return dict(zip(after.rows, map(statistics.interval, means.T), strict=True))
+    bounds = statistics.interval(statistics.bootstrap_means(changes, resamples, seed))
+    return dict(zip(after.rows, zip(*bounds, strict=True), strict=True))
 
 
 def fallen(review: Review) -> list[str]:
@@ -126,6 +126,7 @@ def headline(review: Review) -> str:
 
 
 def in_mlflow(run: Version | None) -> str:
+    """Where the newest summary run is, in a sentence of Markdown."""
     if run is None:
         return "MLflow has no summary run."
     name = f"[{run.name}]({run.address})" if run.address else run.name
@@ -138,9 +139,7 @@ def markdown(review: Review, picture: str, run: str) -> str:
     Args:
         picture: of accuracy against latency, relative to where the report lies. run: of `in_mlflow`.
     """
-    params = pd.DataFrame(
-        [(name, *values) for name, values in review.params.items()], columns=["param", "before", "after"]
-    )
+    params = [(name, *values) for name, values in review.params.items()]
     ran = ", ".join(f"`{stage}`" for stage in review.stages)
     parts = [
         f"**{headline(review)}**",
@@ -149,7 +148,9 @@ def markdown(review: Review, picture: str, run: str) -> str:
         "\n".join(f"- {sentence}" for sentence in fallen(review))
         or f"No accuracy fell by more than {100 * review.limit:.2f} points (`ci.max_regression`).",
         "### Params",
-        _table(params) if review.params else f"None differs from {review.base}.",
+        _table(pd.DataFrame(params, columns=["param", "before", "after"]))
+        if params
+        else f"None differs from {review.base}.",
         "### Stages that ran",
         f"{ran}." if ran else "None; whatever is new was restored from DVC's cache.",
         "### Metrics",
@@ -165,21 +166,12 @@ def markdown(review: Review, picture: str, run: str) -> str:
 def _metrics(review: Review) -> pd.DataFrame:
     rows = []
     for name in dict.fromkeys([*review.after, *review.before]):
-        before, after = review.before.get(name), review.after.get(name)
-        both = before is not None and after is not None
-        interval = review.intervals.get(name) if both else None
-        rows.append(
-            {
-                "metric": name,
-                "before": "" if before is None else f"{before:.5g}",
-                "after": "" if after is None else f"{after:.5g}",
-                "change": f"{after - before:+.3g}" if both else "",
-                "change, 95 %": f"[{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else "",
-            }
-        )
-    return pd.DataFrame(rows)
+        before, after = review.before.get(name, np.nan), review.after.get(name, np.nan)
+        low, high = review.intervals.get(name, (np.nan, np.nan))
+        cells = f"{before:.5g}", f"{after:.5g}", f"{after - before:+.3g}", f"[{low:+.4f}, {high:+.4f}]"
+        rows.append([name, *("" if "nan" in cell else cell for cell in cells)])
+    return pd.DataFrame(rows, columns=["metric", "before", "after", "change", "change, 95 %"])
 
 
 def _table(frame: pd.DataFrame) -> str:
-    cells = frame.map(lambda cell: cell.replace("|", r"\|").replace("\n", " "))
-    return cells.to_markdown(index=False, disable_numparse=True)
+    return pipes(frame.map(lambda cell: cell.replace("|", r"\|").replace("\n", " ")))

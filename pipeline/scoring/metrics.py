@@ -88,3 +88,12 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """(classes, classes) counts, rows the label, columns the prediction."""
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def agreement(expected: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """How far two runtimes' (samples, classes) logits are apart, and how many decisions differ."""
+    return {
+        "images": len(expected),
+        "largest_difference": float(np.abs(expected - other).max()),
+        "changed_decisions": int((expected.argmax(axis=1) != other.argmax(axis=1)).sum()),
+    }

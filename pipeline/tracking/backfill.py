@@ -1,36 +1,22 @@
 """Send every record in runs/ that has not arrived in MLflow: `make backfill`."""
 
-from pathlib import Path
-
 from pipeline import params
-from pipeline.project import errors, paths
+from pipeline.project import errors
 from pipeline.project.errors import PipelineError
-from pipeline.tracking import store
-from pipeline.tracking.store import Record
+from pipeline.tracking import server, store
 
 
 def main() -> None:
-    experiment = store.of_stages(params.load().tracking)
-    records = [store.read(path) for path in sorted(Path().glob(paths.record("*").as_posix()))]
-    sent = 0
+    tracking, records, sent = params.load().tracking, store.records(), 0
     try:
-        client = store.promptly(store.connect)
-        for record in records:
-            sent += store.promptly(_send, record, experiment, client)
+        for _, is_new in store.deliver(records, tracking):
+            sent += is_new
     except Exception as error:
         raise PipelineError(
-            f"MLflow did not take every record: {store.first_line(error)}. {sent} sent before that; "
+            f"MLflow did not take every record: {server.reason(error)}. {sent} sent before that; "
             f"all {len(records)} are kept in runs/, and `make backfill` goes on from there."
         ) from None
     print(f"Of {len(records)} runs {sent} were sent and {len(records) - sent} were there already.")
-
-
-def _send(record: Record, experiment: str, client: "store.MlflowClient") -> bool:
-    """Whether it had to be sent."""
-    if store.has_arrived(record, experiment, client):
-        return False
-    store.send(record, experiment, client)
-    return True
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ VARIED = ("distill.alpha", "distill.temperature")
 
 
 def comparable(runs: list[tuple[dict[str, str], dict[str, float]]], present: dict[str, str]) -> pd.DataFrame:
-    """`alpha`, `temperature`, `arm` and val's `accuracy` of the runs that differ from `present` in these two alone.
+    """`alpha`, `temperature`, `arm` and val's `accuracy` of the runs that differ from `present` in the first two alone.
 
     Args:
-        runs: params and metrics of `score_students`, as summary.past gives them. present: params of one.
+        runs: params and metrics of `score_students`, as summary.past gives them; of equal ones the first counts.
+        present: params of one.
     """
     rows = []
     for params, metrics in runs:
@@ -19,4 +20,5 @@ def comparable(runs: list[tuple[dict[str, str], dict[str, float]]], present: dic
         for name, value in metrics.items():
             if name.startswith("val_accuracy/"):
                 rows.append({"alpha": alpha, "temperature": temperature, "arm": name.split("/")[1], "accuracy": value})
-    return pd.DataFrame(rows, columns=["alpha", "temperature", "arm", "accuracy"])
+    table = pd.DataFrame(rows, columns=["alpha", "temperature", "arm", "accuracy"])
+    return table.drop_duplicates(["alpha", "temperature", "arm"], ignore_index=True)

@@ -53,7 +53,7 @@ class Checkpoint:
         body = io.BytesIO()
         torch.save({"belongs": self.belongs, "state": state}, body)
         content = body.getvalue()
-        with files.replacing(self.path) as temporary, temporary.open("wb") as file:
+        with files.atomic_write(self.path) as temporary, temporary.open("wb") as file:
             file.write(hashlib.sha256(content).digest())
             file.write(content)
             file.flush()

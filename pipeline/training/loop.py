@@ -267,5 +267,5 @@ def decayed_groups(model: Classifier, weight_decay: float, layer_decay: float = 
 
     exempt = model.net.no_weight_decay() if hasattr(model.net, "no_weight_decay") else set()
     if layer_decay < 1:
-        return param_groups_layer_decay(model.net, weight_decay, exempt, layer_decay=layer_decay)
-    return param_groups_weight_decay(model.net, weight_decay, exempt)
+        return param_groups_layer_decay(model.net, weight_decay, no_weight_decay_list=exempt, layer_decay=layer_decay)
+    return param_groups_weight_decay(model.net, weight_decay, no_weight_decay_list=exempt)

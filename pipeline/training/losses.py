@@ -15,7 +15,7 @@ def class_weights(kind: Literal["none", "balanced"], labels: np.ndarray, classes
     """(classes,) float32: each class's weight in `label_loss`, by how rare it is; its mean over the samples is 1.
 
     Args:
-        kind: as `data.class_weights` in params.yaml. labels: (samples,) int64, of all training images, or UNLABELLED.
+        kind: as `loss.class_weights` in params.yaml. labels: (samples,) int64, of all training images, or UNLABELLED.
     """
     if kind == "none":
         return None

@@ -117,7 +117,7 @@ def save(model: Classifier, path: Path) -> None:
     if model.pretrained:
         spec["pretrained"] = model.pretrained
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         temporary.write_bytes(safetensors.torch.save(tensors, {"spec": json.dumps(spec, sort_keys=True)}))
 
 

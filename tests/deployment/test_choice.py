@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.deployment.choice import Candidate, decide, promotes
+from pipeline.deployment.choice import Candidate, decide, decision, promote
 from pipeline.params import Constraints, Deploy
 from pipeline.project.errors import PipelineError
 
@@ -43,6 +43,16 @@ def test_every_candidate_hears_why():
     assert reasons["weak"] == "2.00 points below the best, more than the 0.3 allowed"
 
 
+def test_the_decision_has_a_line_a_candidate():
+    reasons, kinds = {"small": "ships", "weak": "below the best"}, {"small": "teacher", "weak": "student"}
+    header, _, *lines = decision([SMALL, WEAK], reasons, kinds).splitlines()
+    assert [cell.strip() for cell in header.split("|")][2] == "accuracy on val %"
+    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines] == [
+        ["teacher small", "92.00", "0.100", "2.00", "9.0", "ships"],
+        ["student from weak", "90.00", "0.040", "0.40", "5.0", "below the best"],
+    ]
+
+
 def test_constraints_that_nothing_keeps_are_refused_with_the_nearest_miss():
     with pytest.raises(PipelineError) as refused:
         decide(ALL, deploy(accuracy=0.93, size_mb=2.1, p95_ms=0.2))
@@ -67,5 +77,5 @@ def test_the_nearest_miss_names_every_constraint_that_it_breaks():
 )
 def test_a_challenger_must_be_better_or_no_worse_and_faster(low, high, milliseconds, takes):
     difference = {"value": (low + high) / 2, "low": low, "high": high}
-    found, why = promotes(difference, milliseconds, 1.0, tolerance=0.003)
-    assert found == takes and f"[{100 * low:+.2f}, {100 * high:+.2f}]" in why
+    takes_it, why = promote(difference, milliseconds, 1.0, tolerance=0.003)
+    assert takes_it == takes and f"[{100 * low:+.2f}, {100 * high:+.2f}]" in why

@@ -8,7 +8,8 @@ import torch
 from pipeline.deployment import export, latency
 from pipeline.project.data import Info
 from pipeline.project.errors import PipelineError
-from pipeline.training.loop import predict
+from pipeline.scoring import metrics
+from pipeline.training.inference import predict
 from tests import toys
 from tests.conftest import CHECKOUT
 
@@ -30,9 +31,9 @@ def exported(tmp_path_factory):
 def test_exported_logits_are_those_of_torch(exported, batch):
     model, path = exported
     images = toys.images(batch, channels=3, seed=100 + batch)
-    found = latency.onnx_logits(path, images)
-    assert (found.shape, found.dtype) == ((batch, 3), np.float32)
-    np.testing.assert_allclose(found, predict(model, images, toys.CPU, exact=True), rtol=0, atol=1e-4)
+    logits = latency.onnx_logits(path, images)
+    assert (logits.shape, logits.dtype) == ((batch, 3), np.float32)
+    np.testing.assert_allclose(logits, predict(model, images, toys.CPU, exact=True), rtol=0, atol=1e-4)
 
 
 def test_black_and_white_images_agree_too(exported):
@@ -68,15 +69,15 @@ def test_the_file_stands_alone(exported):
 def test_parity_of_a_faithful_export(exported):
     model, path = exported
     images = toys.images(20, channels=3)
-    found = export.agreement(predict(model, images, toys.CPU, exact=True), latency.onnx_logits(path, images))
-    assert (found["images"], found["changed_decisions"]) == (20, 0)
-    assert found["largest_difference"] < 1e-4
+    parity = metrics.agreement(predict(model, images, toys.CPU, exact=True), latency.onnx_logits(path, images))
+    assert (parity["images"], parity["changed_decisions"]) == (20, 0)
+    assert parity["largest_difference"] < 1e-4
 
 
 def test_parity_sees_a_model_that_is_not_the_exported_one(exported):
     images = toys.images(20, channels=3)
     other = predict(toys.classifier(seed=9, info=COLOURS), images, toys.CPU, exact=True)
-    assert export.agreement(other, latency.onnx_logits(exported[1], images))["largest_difference"] > 0.01
+    assert metrics.agreement(other, latency.onnx_logits(exported[1], images))["largest_difference"] > 0.01
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: b"no model" * 50, lambda content: content[:-9],

@@ -8,10 +8,10 @@ from timm.models import save_for_hf
 
 from pipeline.deployment import export, fusion, latency
 from pipeline.ensembles.ensemble import Ensemble, alone
-from pipeline.params import Architecture
+from pipeline.project import files
 from pipeline.project.data import Info
 from pipeline.scoring.metrics import log_softmax
-from pipeline.training.loop import predict
+from pipeline.training.inference import predict
 from tests import toys
 
 INFO = Info(["a", "b", "c", "d"], 8, [0.4], [0.2], {})
@@ -24,7 +24,7 @@ def members(tmp_path_factory):
     folder = tmp_path_factory.mktemp("members")
     widths = ([4, 8, 8, 16], [8, 8, 8, 16], [4, 4, 8, 8])
     for name, channels in zip(MEMBERS, widths, strict=True):
-        architecture = Architecture(model="test_resnet", kwargs={"channels": channels})
+        architecture = toys.architecture(kwargs={"channels": channels})
         export.to_onnx(toys.classifier(seed=len(name), architecture=architecture, info=INFO), folder / f"{name}.onnx")
     return {name: folder / f"{name}.onnx" for name in MEMBERS}
 
@@ -44,9 +44,9 @@ def test_the_graph_says_what_the_members_and_the_rule_say(members, tmp_path, met
     one = system(method)
     fusion.fuse(one, members, tmp_path / "ensemble.onnx")
     expected = one.log_probs(np.stack([latency.onnx_logits(members[name], images) for name in MEMBERS]))
-    found = latency.onnx_logits(tmp_path / "ensemble.onnx", images)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    answers = latency.onnx_logits(tmp_path / "ensemble.onnx", images)
+    assert answers.dtype == np.float32
+    np.testing.assert_allclose(answers, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_members_of_unequal_input_sizes_are_one_graph_under_one_input(members, tmp_path):
@@ -56,7 +56,10 @@ def test_members_of_unequal_input_sizes_are_one_graph_under_one_input(members, t
         net = timm.create_model("test_resnet", channels=(4, 8, 8, 16))
         described = {"input_size": (3, size, size), "interpolation": "bicubic"}
         save_for_hf(net, tmp_path / name, data_config=described, safe_serialization=True)
-        architecture = Architecture(backbone=f"local-dir:{tmp_path / name}")
+        architecture = toys.architecture(
+            model=None, kwargs={}, backbone=f"local-dir:{tmp_path / name}",
+            backbone_sha256=files.sha256(tmp_path / name / "model.safetensors"),
+        )  # fmt: skip
         model = toys.classifier(architecture=architecture, info=INFO)
         members[name] = tmp_path / f"{name}.onnx"
         export.to_onnx(model, members[name])
@@ -67,8 +70,8 @@ def test_members_of_unequal_input_sizes_are_one_graph_under_one_input(members, t
     one = system("mean_probs")
     fusion.fuse(one, members, tmp_path / "ensemble.onnx")
     expected = one.log_probs(np.stack([latency.onnx_logits(members[name], images) for name in MEMBERS]))
-    found = latency.onnx_logits(tmp_path / "ensemble.onnx", images)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    answers = latency.onnx_logits(tmp_path / "ensemble.onnx", images)
+    np.testing.assert_allclose(answers, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_single_calibrated_model_is_an_ensemble_of_one(members, tmp_path):

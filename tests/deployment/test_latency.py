@@ -7,7 +7,6 @@ from pipeline.deployment import export, fusion, latency
 from pipeline.deployment.eager import Eager
 from pipeline.deployment.latency import OnnxFiles, Timing
 from pipeline.ensembles.ensemble import uniform
-from pipeline.params import Architecture, Compute
 from pipeline.project.errors import PipelineError
 from pipeline.training import models
 from tests import toys
@@ -19,7 +18,7 @@ TIMING = Timing(threads=1, calls={1: 40, 8: 4}, warmup=2)
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
-    big = Architecture(model="test_resnet", kwargs={"channels": [64, 128, 256, 512]})
+    big = toys.architecture(kwargs={"channels": [64, 128, 256, 512]})
     for name, model in {"small": toys.classifier(), "big": toys.classifier(architecture=big)}.items():
         export.to_onnx(model, folder / f"{name}.onnx")
         models.save(model, folder / f"{name}.safetensors")
@@ -29,31 +28,30 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(files):
+def measured(files):
     pair = (files / "small.onnx", files / "big.onnx")
-    alone = Compute(accelerator="cpu", devices=1, num_nodes=1, threads=1, compile=False)
     systems = {"small": OnnxFiles(pair[:1]), "big": OnnxFiles(pair[1:]), "fused": OnnxFiles((files / "fused.onnx",)),
-               "torch": Eager(toys.ARCHITECTURE, toys.INFO, alone)}  # fmt: skip
+               "torch": Eager(toys.ARCHITECTURE, toys.INFO, toys.compute())}  # fmt: skip
     return latency.measure(systems, toys.images(8), TIMING)
 
 
-def test_every_system_has_every_figure(found):
-    for row in found.values():
+def test_every_system_has_every_figure(measured):
+    for row in measured.values():
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["images_per_second"] > 0 and row["load_ms"] > 0 and row["spread"] >= 0
 
 
-def test_a_model_of_a_hundred_times_the_arithmetic_takes_longer_and_more_memory(found):
-    assert found["big"]["p50_ms"] > found["small"]["p50_ms"]
-    assert found["big"]["memory_bytes"] > found["small"]["memory_bytes"] > 0
-    assert found["fused"]["memory_bytes"] > found["small"]["memory_bytes"]
+def test_a_model_of_a_hundred_times_the_arithmetic_takes_longer_and_more_memory(measured):
+    assert measured["big"]["p50_ms"] > measured["small"]["p50_ms"]
+    assert measured["big"]["memory_bytes"] > measured["small"]["memory_bytes"] > 0
+    assert measured["fused"]["memory_bytes"] > measured["small"]["memory_bytes"]
 
 
 def test_many_systems_can_share_one_process(files):
     pair = (files / "small.onnx", files / "big.onnx")
     systems = {"small": OnnxFiles(pair[:1]), "both": OnnxFiles(pair, uniform(["small", "big"]).log_probs)}
-    found = latency.measure(systems, toys.images(8), Timing(1, {1: 20}, 2), apart=False)
-    assert found["both"]["p50_ms"] > found["small"]["p50_ms"]
+    measured = latency.measure(systems, toys.images(8), Timing(1, {1: 20}, 2), apart=False)
+    assert measured["both"]["p50_ms"] > measured["small"]["p50_ms"]
 
 
 def test_a_missing_file_is_a_sentence_from_whatever_process(tmp_path):
@@ -64,14 +62,15 @@ def test_a_missing_file_is_a_sentence_from_whatever_process(tmp_path):
 def test_a_process_that_times_has_imported_nothing_of_the_script_that_started_it(tmp_path):
     (tmp_path / "probe.py").write_text(
         "import sys\n"
-        "from pipeline.errors import PipelineError\n"
+        "from pipeline.project.errors import PipelineError\n"
         "class Probe:\n"
         "    def __call__(self, threads):\n"
         "        raise PipelineError(str({'pandas', 'scipy', 'onnxruntime'} & set(sys.modules)))\n"
     )
     (tmp_path / "script.py").write_text(
         "import numpy, pandas, scipy\n"
-        "from pipeline import errors, latency\n"
+        "from pipeline.deployment import latency\n"
+        "from pipeline.project import errors\n"
         "from probe import Probe\n"
         "if __name__ == '__main__':\n"
         "    images = numpy.zeros((1, 8, 8, 1), numpy.uint8)\n"

@@ -52,11 +52,11 @@ def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 12)) -> 
 )
 def test_every_kind_of_image_gets_the_class_and_probability_of_the_model(model, tmp_path, name, mode):
     path = picture(tmp_path / name, mode)
-    ((found, label, probability),) = Predictor(model).predict([path])
     predictor = Predictor(model)
+    ((named, label, probability),) = predictor.predict([path])
     logits = latency.onnx_logits(model, decoding.decode(path, 8, predictor.mode)[None])[0].astype(np.float64)
     expected = np.exp(logits) / np.exp(logits).sum()
-    assert (found, label) == (path, CLASSES[expected.argmax()])
+    assert (named, label) == (path, CLASSES[expected.argmax()])
     assert probability == pytest.approx(expected.max(), abs=1e-5)
 
 

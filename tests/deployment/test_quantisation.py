@@ -1,10 +1,11 @@
+from collections import Counter
+
 import numpy as np
 import onnx
 import pytest
 import torch
 
 from pipeline.deployment import export, latency, quantisation
-from pipeline.params import Architecture
 from pipeline.project.data import Info
 from pipeline.project.errors import PipelineError
 from tests import toys
@@ -13,11 +14,27 @@ INFO = Info(["a", "b", "c"], 16, [0.4], [0.2], {})
 IMAGES = toys.images(64, size=16)
 
 
+def operators(path):
+    """How often each operator that multiplies occurs, by whether its input and weights are integers.
+
+    `Conv` counts those in floating point, `int8 Conv` those between dequantised input and dequantised weights, which a
+    runtime computes in integers.
+    """
+    graph = onnx.load(path).graph
+    made_by = {output: node.op_type for node in graph.node for output in node.output}
+    counts = Counter()
+    for node in graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            integer = all(made_by.get(name) == "DequantizeLinear" for name in node.input[:2])
+            counts[f"int8 {node.op_type}" if integer else node.op_type] += 1
+    return counts
+
+
 @pytest.fixture(scope="module", params=["test_resnet", "test_byobnet"])
 def pair(request, tmp_path_factory):
     """A trained-like model's ONNX file and its INT8 version."""
     folder = tmp_path_factory.mktemp("int8")
-    model = toys.classifier(architecture=Architecture(model=request.param), info=INFO).train()
+    model = toys.classifier(architecture=toys.architecture(model=request.param, kwargs={}), info=INFO).train()
     with torch.no_grad():
         for _ in range(5):
             model(torch.from_numpy(IMAGES))
@@ -27,7 +44,7 @@ def pair(request, tmp_path_factory):
 
 
 def test_every_convolution_and_product_is_in_integers(pair):
-    before, after = (quantisation.operators(path) for path in pair)
+    before, after = (operators(path) for path in pair)
     assert before["Conv"] > 5 and "int8 Conv" not in before
     assert after == {f"int8 {kind}": count for kind, count in before.items()}
 
@@ -41,10 +58,10 @@ def test_no_two_products_overflow_16_bits(pair):
     """Where a processor has no VNNI, they are added in 16 bits."""
     graph = onnx.load(pair[1]).graph
     made = {node.input[0]: node.op_type for node in graph.node}
-    found = [
+    arrays = [
         onnx.numpy_helper.to_array(each) for each in graph.initializer if made.get(each.name) == "DequantizeLinear"
     ]
-    weights = [each for each in found if each.dtype == np.int8 and each.ndim > 1]
+    weights = [each for each in arrays if each.dtype == np.int8 and each.ndim > 1]
     assert len(weights) > 5
     largest = max(int(np.abs(each.astype(int)).max()) for each in weights)
     assert largest > 32 and 2 * 255 * largest < 2**15

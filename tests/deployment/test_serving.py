@@ -9,15 +9,15 @@ import pytest
 
 from pipeline.deployment import latency
 from pipeline.project import data
-from pipeline.tracking import registry, store
+from pipeline.tracking import registry, server
 from tests.servers import serving
 
 
 @pytest.fixture(scope="module")
-def server(digits):
+def address(digits):
     words = ["mlflow", "models", "serve", "-m", "models:/fashion@champion", "--env-manager", "local", "-p"]
-    with serving(words, "ping", digits, MLFLOW_TRACKING_URI=f"sqlite:///{digits}/mlflow.db") as address:
-        yield f"{address}/invocations"
+    with serving(words, "ping", digits, MLFLOW_TRACKING_URI=f"sqlite:///{digits}/mlflow.db") as server_address:
+        yield f"{server_address}/invocations"
 
 
 def ask(url: str, payload: dict) -> dict:
@@ -26,16 +26,15 @@ def ask(url: str, payload: dict) -> dict:
         return json.load(answer)
 
 
-def test_a_real_image_gets_the_answer_of_the_champion(server, digits, tmp_path, monkeypatch):
+def test_a_real_image_gets_the_answer_of_the_champion(address, digits, tmp_path, monkeypatch):
     images = np.array(data.open_split(digits / "data/prepared", "test").images[:3])
-    answer = ask(server, {"inputs": {"images": images.tolist()}})
+    answer = ask(address, {"inputs": {"images": images.tolist()}})
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{digits}/mlflow.db")
-    client = store.connect()
-    champion = registry.holder(client, "fashion", registry.CHAMPION)
-    expected = latency.onnx_logits(registry.download(client, "fashion", champion, tmp_path), images)
+    champion = registry.holder(server.connect(), "fashion", registry.CHAMPION)
+    expected = latency.onnx_logits(registry.download("fashion", champion, tmp_path), images)
     np.testing.assert_allclose(answer["predictions"]["logits"], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_an_image_of_the_wrong_shape_is_refused(server):
+def test_an_image_of_the_wrong_shape_is_refused(address):
     with pytest.raises(urllib.error.HTTPError, match="400"):
-        ask(server, {"inputs": {"images": [[[[1, 2, 3]]]]}})
+        ask(address, {"inputs": {"images": [[[[1, 2, 3]]]]}})

@@ -43,7 +43,7 @@ def fit(method, names, logits, labels, settings=SETTINGS, seed=0):
 
 
 def cross_fit(method, names, logits, labels, settings=SETTINGS, seed=0):
-    return fitting.cross_fit([method], names, logits, labels, settings, seed)[method]
+    return fitting.predict_out_of_fold([method], names, logits, labels, settings, seed)[method]
 
 
 def test_fitted_weights_recover_a_known_mixture():
@@ -83,8 +83,8 @@ def test_fitted_weights_have_no_better_neighbours(tempered, pull):
 
     options = {"maxiter": 20_000, "maxfev": 20_000, "xatol": 1e-7, "fatol": 1e-12}
     best = minimize(loss, np.zeros(4), method="Nelder-Mead", options=options)
-    found = fitting.fit_weights(log_probs, labels, pull, tempered)
-    assert found == pytest.approx(softmax(best.x[:3]), abs=0.01)
+    weights = fitting.fit_weights(log_probs, labels, pull, tempered)
+    assert weights == pytest.approx(softmax(best.x[:3]), abs=0.01)
 
 
 def test_a_pull_brings_weights_towards_uniform():
@@ -141,9 +141,9 @@ def test_stacking_is_scikit_learns_regression_on_log_probabilities(monkeypatch, 
     inputs = np.hstack([log_softmax(member, axis=1) for member in logits])
     assert inputs.min() > ensemble.FLOOR
     expected = LogisticRegression(C=1e6, max_iter=5000, tol=1e-8).fit(inputs, labels).predict_log_proba(inputs)
-    found = fit("stacking", NAMES, logits, labels, RAW).log_probs(logits)
-    assert metrics.nll(found, labels) == pytest.approx(metrics.nll(expected, labels), abs=2e-3)
-    np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=0.05)
+    log_probs = fit("stacking", NAMES, logits, labels, RAW).log_probs(logits)
+    assert metrics.nll(log_probs, labels) == pytest.approx(metrics.nll(expected, labels), abs=2e-3)
+    np.testing.assert_allclose(np.exp(log_probs), np.exp(expected), atol=0.05)
 
 
 @pytest.mark.parametrize("method", ["weighted", "greedy"])

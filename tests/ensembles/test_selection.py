@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import log_softmax, softmax
 
 from pipeline.ensembles import selection, subsets
+from pipeline.ensembles.ensemble import Ensemble
 from pipeline.project.errors import PipelineError
 from pipeline.scoring import metrics
 from tests.ensembles.test_fitting import SETTINGS, members_and_labels
@@ -18,7 +21,7 @@ def made(seed=0, **changes):
 
 
 @pytest.fixture(scope="module")
-def found():
+def selected():
     logits, labels, settings = made()
     return selection.select(logits, labels, settings, LATENCY, seed=0)
 
@@ -44,35 +47,35 @@ def test_the_loss_is_what_the_metric_averages(metric):
     assert mean == pytest.approx(scores["nll"] if metric == "nll" else 1 - scores["accuracy"])
 
 
-def test_every_member_and_method_has_held_out_predictions_and_every_method_is_fitted(found):
+def test_every_member_and_method_has_held_out_predictions_and_every_method_is_fitted(selected):
     methods = {"simple", *SETTINGS.methods}
-    assert set(found.held_out) == {*NAMES, *methods}
-    assert set(found.fitted) == methods and set(found.singles) == set(NAMES)
-    assert found.chosen in methods and found.members == NAMES
+    assert set(selected.held_out) == {*NAMES, *methods}
+    assert set(selected.fitted) == methods and set(selected.singles) == set(NAMES)
+    assert selected.chosen in methods and selected.members == NAMES
 
 
-def test_the_best_member_is_the_best_of_the_held_out(found):
+def test_the_best_member_is_the_best_of_the_held_out(selected):
     _, labels, _ = made()
-    nll = {name: metrics.nll(found.held_out[name], labels) for name in NAMES}
-    assert found.best == min(nll, key=nll.get) and found.teacher("single").members == [found.best]
+    nll = {name: metrics.nll(selected.held_out[name], labels) for name in NAMES}
+    assert selected.best == min(nll, key=nll.get) and selected.teacher("single").members == [selected.best]
 
 
-def test_a_source_is_the_best_member_the_chosen_ensemble_or_a_named_member(found):
-    assert found.teacher("ensemble") is found.fitted[found.chosen]
-    assert found.teacher("from_b") == found.singles["b"] and found.singles["b"].members == ["b"]
+def test_a_source_is_the_best_member_the_chosen_ensemble_or_a_named_member(selected):
+    assert selected.teacher("ensemble") is selected.fitted[selected.chosen]
+    assert selected.teacher("from_b") == selected.singles["b"] and selected.singles["b"].members == ["b"]
 
 
-def test_the_gain_is_that_of_the_chosen_method_over_the_best_member(found):
+def test_the_gain_is_that_of_the_chosen_method_over_the_best_member(selected):
     _, labels, _ = made()
-    hits = [metrics.correct(found.held_out[name], labels).mean() for name in (found.chosen, found.best)]
-    assert found.gain["value"] == pytest.approx(hits[0] - hits[1])
-    assert found.gain["low"] <= found.gain["value"] <= found.gain["high"]
+    hits = [metrics.correct(selected.held_out[name], labels).mean() for name in (selected.chosen, selected.best)]
+    assert selected.gain["value"] == pytest.approx(hits[0] - hits[1])
+    assert selected.gain["low"] <= selected.gain["value"] <= selected.gain["high"]
 
 
 def test_a_method_that_is_named_is_taken():
     logits, labels, settings = made(select="greedy", methods=["greedy"])
-    found = selection.select(logits, labels, settings, LATENCY, seed=0)
-    assert found.chosen == "greedy" and set(found.fitted) == {"simple", "greedy"}
+    selected = selection.select(logits, labels, settings, LATENCY, seed=0)
+    assert selected.chosen == "greedy" and set(selected.fitted) == {"simple", "greedy"}
 
 
 def test_only_simple_can_be_compared():
@@ -82,8 +85,8 @@ def test_only_simple_can_be_compared():
 
 def test_a_single_teacher_is_an_ensemble_of_one():
     logits, labels, settings = made()
-    found = selection.select({"a": logits["a"]}, labels, settings, LATENCY, seed=0)
-    assert found.members == ["a"] and found.gain["value"] == 0 and found.contribution == {}
+    selected = selection.select({"a": logits["a"]}, labels, settings, LATENCY, seed=0)
+    assert selected.members == ["a"] and selected.gain["value"] == 0 and selected.contribution == {}
 
 
 def test_subsets_are_all_of_them_for_eight_members_and_few_for_more():
@@ -93,6 +96,11 @@ def test_subsets_are_all_of_them_for_eight_members_and_few_for_more():
     some = subsets.subsets_of(twelve)
     assert len(some) <= subsets.SUBSETS + 13 and tuple(twelve) in some and len(set(some)) == len(some)
     assert sum(len(names) == 11 for names in some) == 12
+
+
+def test_forty_members_have_as_few_subsets_and_none_of_the_rest_is_made():
+    forty = [str(number) for number in range(40)]
+    assert {len(names) for names in subsets.subsets_of(forty)} == {1, 39, 40}
 
 
 def test_a_subset_is_scored_by_the_mean_of_its_members_probabilities():
@@ -144,9 +152,9 @@ def test_a_budget_that_none_fits_is_refused_with_the_nearest():
 
 def test_a_budget_leaves_out_members_that_cost_too_much():
     logits, labels, settings = made(budget_ms=1.7)
-    found = selection.select(logits, labels, settings, LATENCY, seed=0)
-    assert "b" not in found.members
-    assert all(set(one.members) <= set(found.members) for one in found.fitted.values())
+    selected = selection.select(logits, labels, settings, LATENCY, seed=0)
+    assert "b" not in selected.members
+    assert all(set(one.members) <= set(selected.members) for one in selected.fitted.values())
 
 
 def test_a_contribution_is_what_leaving_a_member_out_costs():
@@ -158,6 +166,15 @@ def test_a_contribution_is_what_leaving_a_member_out_costs():
     assert added["b"]["nll"] == pytest.approx(table.loc["a+c", "nll"] - table.loc["a+b+c", "nll"])
 
 
+def test_the_verdict_names_who_is_combined_and_how_sure_the_gain_is(selected):
+    pair, gain = Ensemble("weighted", ["a", "b"], [0.5, 0.5], [1.0, 1.0]), {"value": 0.02, "low": 0.01, "high": 0.03}
+    sure = replace(selected, chosen="weighted", best="a", fitted={"weighted": pair}, gain=gain)
+    expected = "weighted of a, b: +2.00 points [+1.00, +3.00] on val over the best single teacher, a: a gain"
+    assert selection.verdict(sure) == expected
+    unsure = replace(sure, gain=gain | {"low": -0.01})
+    assert selection.verdict(unsure).endswith("no gain that is beyond chance")
+
+
 @pytest.mark.parametrize("method", ["weighted", "greedy"])
 def test_a_bad_member_costs_next_to_nothing(method):
     logits, labels = members_and_labels(samples=4000)
@@ -166,7 +183,7 @@ def test_a_bad_member_costs_next_to_nothing(method):
     settings = SETTINGS.model_copy(update={"methods": [method]})
     without = selection.select(dict(zip("ab", logits[:2], strict=True)), labels, settings, LATENCY, seed=0)
     spoilt = selection.select({"a": logits[0], "b": logits[1], "c": bad}, labels, settings, LATENCY, seed=0)
-    accuracy = [metrics.correct(found.held_out[method], labels).mean() for found in (without, spoilt)]
+    accuracy = [metrics.correct(selected.held_out[method], labels).mean() for selected in (without, spoilt)]
     assert accuracy[1] > accuracy[0] - 0.001
-    simple = [metrics.correct(found.held_out["simple"], labels).mean() for found in (without, spoilt)]
+    simple = [metrics.correct(selected.held_out["simple"], labels).mean() for selected in (without, spoilt)]
     assert simple[1] < simple[0] - 0.01 and spoilt.contribution["c"]["nll"] < 0

@@ -1,5 +1,6 @@
 """Your own images: every oddity of a file, a csv that says the same as folders, torchvision's sets, what is skipped."""
 
+import http.client
 import json
 import os
 import random
@@ -81,24 +82,24 @@ def test_sixteen_bits_and_gray_become_three_equal_channels(root):
     gray = np.arange(576, dtype=np.uint16).reshape(24, 24) // 3
     save(root / "cat/9a.png", Image.fromarray(gray * 257))
     save(root / "cat/9b.png", Image.fromarray(gray.astype(np.uint8)))
-    found = load(root, image_size=24).images[4:6]
-    assert np.array_equal(found, np.repeat(gray[None, :, :, None], 2, 0).repeat(3, 3))
+    images = load(root, image_size=24).images[4:6]
+    assert np.array_equal(images, np.repeat(gray[None, :, :, None], 2, 0).repeat(3, 3))
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("auto", 3), ("colour", 3), ("gray", 1)])
 def test_a_folder_has_the_channels_asked_for(root, mode, channels):
     save(root / "cat/9.png", halves())
-    found = load(root, mode=mode, image_size=24).images
-    assert found.shape == (9, 24, 24, channels)
+    images = load(root, mode=mode, image_size=24).images
+    assert images.shape == (9, 24, 24, channels)
     if mode == "gray":
-        assert np.abs(found[4, 0, :, 0].astype(int) - GRAY).max() <= 2
+        assert np.abs(images[4, 0, :, 0].astype(int) - GRAY).max() <= 2
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("auto", 1), ("gray", 1), ("colour", 3)])
 def test_a_gray_source_has_the_channels_asked_for(tmp_path, mode, channels):
-    found = sources.load(toys.data_params(mode=mode), tmp_path).images
+    images = sources.load(toys.data_params(mode=mode), tmp_path).images
     gray = sources.load(toys.data_params(), tmp_path).images
-    assert np.array_equal(found, np.repeat(gray, channels, 3))
+    assert np.array_equal(images, np.repeat(gray, channels, 3))
 
 
 def test_reading_by_many_threads_gives_the_bytes_of_reading_one_by_one(root):
@@ -119,8 +120,8 @@ def test_whatever_is_read_comes_in_order_and_what_is_not_is_its_error(count, bat
             raise PipelineError(str(position))
         return np.full(1, position)
 
-    found = list(decoding.each(read, count, batch))
-    assert [str(each) if isinstance(each, PipelineError) else each[0] for each in found] == [
+    answers = list(decoding.each(read, count, batch))
+    assert [str(each) if isinstance(each, PipelineError) else each[0] for each in answers] == [
         str(position) if position in broken else position for position in range(count)
     ]
 
@@ -142,8 +143,8 @@ def test_reading_is_never_far_ahead_of_who_asks():
 
 
 def test_the_pixels_are_in_a_mapped_file_that_nobody_sees(root):
-    found = load(root).images
-    assert isinstance(found, np.memmap) and not list((root.parent / "raw").iterdir())
+    images = load(root).images
+    assert isinstance(images, np.memmap) and not list((root.parent / "raw").iterdir())
 
 
 def table(root: Path, rows: list[str], header: str = "path,label", name: str = "labels.csv") -> Path:
@@ -175,9 +176,9 @@ def test_a_csv_with_splits_is_the_folder_that_it_describes(root):
         shutil.rmtree(root / name)
     rows = [f"{path.relative_to(root)},{path.parts[-2]},{path.parts[-3]}" for path in decoding.image_files(root)]
     table(root, rows[::-1], "path,label,split")
-    found = load(root, source="csv")
-    assert equal(found, load(root))
-    assert {name: (found.fixed == name).sum() for name in ("", "val", "test")} == {"": 8, "val": 8, "test": 8}
+    source = load(root, source="csv")
+    assert equal(source, load(root))
+    assert {name: (source.fixed == name).sum() for name in ("", "val", "test")} == {"": 8, "val": 8, "test": 8}
 
 
 def test_a_csv_may_come_from_a_spreadsheet_under_another_name(root):
@@ -199,9 +200,9 @@ def test_what_can_not_be_read_is_skipped_and_listed(root):
     jpeg = save(root / "dog/9.jpg")
     jpeg.write_bytes(jpeg.read_bytes()[:300])
     (root / "cat/00.png").write_bytes(b"")
-    found = load(root, on_error="skip")
-    assert equal(found, whole)
-    assert ["00.png" in found.skipped[0], "9.jpg" in found.skipped[1]] == [True, True] and len(found.skipped) == 2
+    source = load(root, on_error="skip")
+    assert equal(source, whole)
+    assert ["00.png" in source.skipped[0], "9.jpg" in source.skipped[1]] == [True, True] and len(source.skipped) == 2
 
 
 def test_a_skipped_file_whose_name_is_no_text_is_listed_in_json(root):
@@ -214,9 +215,9 @@ def test_unlabelled_images_that_can_not_be_read_are_skipped_too(root):
     more = root.parent / "more"
     save(more / "1.png")
     (more / "0.png").write_bytes(b"no image")
-    found = load(root, on_error="skip", unlabelled=str(more))
-    assert found.labels.tolist() == [0] * 4 + [1] * 4 + [data.UNLABELLED] and len(found.skipped) == 1
-    assert len(found.images) == len(found.fixed) == 9
+    source = load(root, on_error="skip", unlabelled=str(more))
+    assert source.labels.tolist() == [0] * 4 + [1] * 4 + [data.UNLABELLED] and len(source.skipped) == 1
+    assert len(source.images) == len(source.fixed) == 9
 
 
 def test_a_class_of_which_all_was_skipped_is_named(root):
@@ -230,8 +231,8 @@ def test_classes_much_rarer_than_others_are_in_every_split(root):
     for number in range(200):
         save(root / "cat" / f"more{number}.png", Image.new("RGB", (8, 8), (number, 0, 0)))
     source = load(root)
-    found = splits.split(source, toys.data_params(val_fraction=0.3, test_fraction=0.3), seed=0)
-    assert all(set(source.labels[ids]) == {0, 1} for ids in found.values())
+    parts = splits.split(source, toys.data_params(val_fraction=0.3, test_fraction=0.3), seed=0)
+    assert all(set(source.labels[ids]) == {0, 1} for ids in parts.values())
 
 
 class Toys:
@@ -260,11 +261,11 @@ def set_of_toys(monkeypatch):
 
 
 def test_a_data_set_of_torchvision_keeps_its_splits_classes_and_gray(tmp_path, set_of_toys):
-    found = sources.load(toys.data_params(source="torchvision:Toys"), tmp_path)
-    assert found.classes == ["dark", "bright"]
-    assert found.fixed.tolist() == [""] * 6 + ["val"] * 4 + ["test"] * 2
-    assert found.labels.tolist() == [0, 1] * 6
-    assert np.array_equal(found.images, np.concatenate([toys.images(n, seed=s) for s, n in enumerate((6, 4, 2))]))
+    source = sources.load(toys.data_params(source="torchvision:Toys"), tmp_path)
+    assert source.classes == ["dark", "bright"]
+    assert source.fixed.tolist() == [""] * 6 + ["val"] * 4 + ["test"] * 2
+    assert source.labels.tolist() == [0, 1] * 6
+    assert np.array_equal(source.images, np.concatenate([toys.images(n, seed=s) for s, n in enumerate((6, 4, 2))]))
 
 
 def test_classes_without_names_have_their_numbers(tmp_path, set_of_toys, monkeypatch):
@@ -287,10 +288,10 @@ def test_torchvisions_own_mnist_is_read_from_the_files_that_are_there(tmp_path):
         (folder / f"{split}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + sizes + images[split].tobytes())
         labels = bytes(number % 10 for number in range(count))
         (folder / f"{split}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + sizes[:4] + labels)
-    found = sources.load(toys.data_params(source="torchvision:MNIST", image_size=28), tmp_path)
-    assert np.array_equal(found.images, np.concatenate(list(images.values())))
-    assert found.labels.tolist() == list(range(10)) * 3 and found.classes[3] == "3 - three"
-    assert found.fixed.tolist() == [""] * 20 + ["test"] * 10
+    source = sources.load(toys.data_params(source="torchvision:MNIST", image_size=28), tmp_path)
+    assert np.array_equal(source.images, np.concatenate(list(images.values())))
+    assert source.labels.tolist() == list(range(10)) * 3 and source.classes[3] == "3 - three"
+    assert source.fixed.tolist() == [""] * 20 + ["test"] * 10
 
 
 @pytest.mark.parametrize("name", ["CIFAR11", "EMNIST", "DatasetFolder", "os", "__name__"])
@@ -299,10 +300,18 @@ def test_what_torchvision_has_not_is_refused_with_what_is_close(tmp_path, name):
         sources.load(toys.data_params(source=f"torchvision:{name}"), tmp_path)
 
 
-def test_a_data_set_that_can_not_be_fetched_is_one_sentence(tmp_path, set_of_toys, monkeypatch):
-    def unreachable(*words, **more):
-        raise OSError("Name or service not known")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("Name or service not known"), r"Name or service not known"),
+        (RuntimeError("Error downloading:\nTried one"), r"Error downloading: Tried one"),
+        (http.client.IncompleteRead(b"half"), r"IncompleteRead\(4 bytes read\)"),
+    ],
+)
+def test_a_data_set_that_can_not_be_fetched_is_one_sentence(tmp_path, set_of_toys, monkeypatch, error, said):
+    def unreachable(self, root, split="train", download=False):
+        raise error
 
-    monkeypatch.setattr(Toys, "__init__", lambda self, root, split="train", download=False: unreachable())
-    with pytest.raises(PipelineError, match=r"torchvision:Toys can't be fetched \(Name or service not known\)"):
+    monkeypatch.setattr(Toys, "__init__", unreachable)
+    with pytest.raises(PipelineError, match=rf"torchvision:Toys can't be fetched \({said}\)"):
         sources.load(toys.data_params(source="torchvision:Toys"), tmp_path)

@@ -1,11 +1,14 @@
 import gzip
 import hashlib
-import http.client
 import subprocess
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torchvision
 from PIL import Image
 
 from pipeline.images import fashion_mnist, sources
@@ -207,15 +210,7 @@ def test_every_place_that_was_tried_is_listed_with_its_reason(tmp_path, monkeypa
     def unreachable(scratch):
         raise OSError("Name or service not known")
 
-    def hangs_up(scratch):
-        raise http.client.IncompleteRead(b"half")
-
-    places = {
-        "an empty folder": lambda scratch: scratch,
-        "a package": refuses,
-        "a mirror": unreachable,
-        "another": hangs_up,
-    }
+    places = {"an empty folder": lambda scratch: scratch, "a package": refuses, "a mirror": unreachable}
     monkeypatch.setattr(fashion_mnist, "PLACES", places)
     with pytest.raises(PipelineError) as refused:
         fashion(tmp_path)
@@ -232,21 +227,49 @@ def test_wrong_files_of_a_place_are_not_kept(tmp_path, monkeypatch):
     assert not list((tmp_path).rglob("*.gz"))
 
 
-def test_a_source_that_passes_its_checks_is_kept_and_read_again(tmp_path, monkeypatch):
-    def idx(split, samples):
-        images, labels = toys.images(samples, size=28).tobytes(), bytes(range(samples))
-        return {f"{split}-images-idx3-ubyte.gz": bytes(16) + images, f"{split}-labels-idx1-ubyte.gz": bytes(8) + labels}
-
-    contents = {**idx("train", 6), **idx("t10k", 4)}
-
-    def place(scratch):
-        for name, content in contents.items():
-            (scratch / name).write_bytes(gzip.compress(content))
-        return scratch
-
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+@pytest.fixture
+def few(tmp_path_factory, monkeypatch):
+    """A folder with Fashion-MNIST's four files, of six and four images, which pass the checks."""
+    folder, digests = tmp_path_factory.mktemp("few"), {}
+    for split, count in (("train", 6), ("t10k", 4)):
+        images = np.array([count, 28, 28], ">i4").tobytes() + toys.images(count, size=28).tobytes()
+        labels = np.array([count], ">i4").tobytes() + bytes(range(count))
+        for name, content in (("images-idx3", b"\0\0\x08\x03" + images), ("labels-idx1", b"\0\0\x08\x01" + labels)):
+            digests[f"{split}-{name}-ubyte.gz"] = hashlib.sha256(content).hexdigest()
+            (folder / f"{split}-{name}-ubyte.gz").write_bytes(gzip.compress(content))
     monkeypatch.setattr(fashion_mnist, "FILES", digests)
-    monkeypatch.setattr(fashion_mnist, "PLACES", {"here": place})
+    return folder
+
+
+@pytest.fixture
+def mirror(few, monkeypatch):
+    """The folder behind a web server, which is torchvision's second mirror; the first is gone."""
+    monkeypatch.setenv("no_proxy", "*")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=few))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/"
+    md5 = [(p.name, hashlib.md5(p.read_bytes(), usedforsecurity=False).hexdigest()) for p in few.iterdir()]
+    monkeypatch.setattr(torchvision.datasets.FashionMNIST, "resources", md5)
+    monkeypatch.setattr(torchvision.datasets.FashionMNIST, "mirrors", [f"{address}gone/", address])
+    places = {name: place for name, place in fashion_mnist.PLACES.items() if "mirrors" in name}
+    monkeypatch.setattr(fashion_mnist, "PLACES", places)
+    yield few
+    server.shutdown()
+    server.server_close()
+
+
+def test_torchvisions_mirrors_are_asked_in_turn(tmp_path, mirror):
+    assert fashion(tmp_path).images.shape == (10, 28, 28, 1)
+
+
+def test_mirrors_that_lack_a_file_are_named_on_one_line(tmp_path, mirror):
+    next(mirror.iterdir()).unlink()
+    with pytest.raises(PipelineError, match=r"\n +torchvision's mirrors \(.*can't be fetched .*404.*404.*\)$"):
+        fashion(tmp_path)
+
+
+def test_a_source_that_passes_its_checks_is_kept_and_read_again(tmp_path, monkeypatch, few):
+    monkeypatch.setattr(fashion_mnist, "PLACES", {"here": lambda scratch: few})
     fetched = fashion(tmp_path)
     monkeypatch.setattr(fashion_mnist, "PLACES", {})
     kept = fashion(tmp_path)
@@ -261,13 +284,13 @@ def test_a_folder_of_unlabelled_images_joins_any_source(two_classes, tmp_path_fa
     picture(more / "top.png", (90, 90, 90), size=(20, 12))
     picture(more / "deep/er/one.jpg", (90, 90, 90))
     (more / "notes.txt").write_text("no image")
-    found = sources.load(
+    joined = sources.load(
         toys.data_params(source=source, path=str(two_classes), unlabelled=str(more), image_size=8), two_classes / "raw"
     )
-    assert (found.labels == UNLABELLED).sum() == 2 and (found.labels[-2:] == UNLABELLED).all()
-    assert found.images.shape[1:] == (8, 8, channels)
-    assert np.abs(found.images[-2:].astype(int) - 90).max() <= 2
-    assert UNLABELLED not in found.classes and len(found.fixed) == len(found.labels)
+    assert (joined.labels == UNLABELLED).sum() == 2 and (joined.labels[-2:] == UNLABELLED).all()
+    assert joined.images.shape[1:] == (8, 8, channels)
+    assert np.abs(joined.images[-2:].astype(int) - 90).max() <= 2
+    assert UNLABELLED not in joined.classes and len(joined.fixed) == len(joined.labels)
 
 
 def test_unlabelled_images_need_their_folder(tmp_path):

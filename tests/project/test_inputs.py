@@ -2,35 +2,304 @@
 
 import os
 import random
+import shutil
 import sys
 
 import pytest
+from dvc_data.hashfile.build import build
+from dvc_data.hashfile.db import HashFileDB
+from dvc_objects.fs.local import localfs
+from dvc_objects.fs.memory import MemoryFileSystem
 from ruamel.yaml import YAML
 
 from pipeline import params
 from pipeline.project import inputs
 from pipeline.project.errors import PipelineError
-from pipeline.reporting import graph
 from tests.conftest import run
 
-TRIALS = 200
+TRIALS = 100
+GRAPH = """\
+stages:
+  make:
+    foreach: ${teachers}
+    do:
+      cmd: mkdir -p made/${key}/sub && echo ${key} > made/${key}/x && echo 2 > made/${key}/sub/é
+      outs: ['made/${key}']
+  file: {cmd: cp start.txt file.txt, deps: [start.txt], outs: [file.txt]}
+  teach:
+    matrix: {source: [single, ensemble], seed: [0, 1]}
+    cmd: mkdir -p taught/${item.source} && echo ${item.seed} > taught/${item.source}/${item.seed}
+    outs: ['taught/${item.source}/${item.seed}']
+  read:
+    foreach: ${teachers}
+    do: {cmd: 'python -m stages.read ${key}', deps: [file.txt, 'made/${key}']}
+  score:
+    matrix: {source: [single, ensemble], seed: [0, 1]}
+    cmd: python -m stages.score student ${item.source} ${item.seed}
+    deps: ['taught/${item.source}/${item.seed}']
+  gather: {cmd: python -m stages.gather, deps: [made]}
+  part: {cmd: python -m stages.part, deps: [made/one/sub/é]}
+"""
+OUTS = [
+    "file.txt",
+    "made/on",
+    "made/one",
+    "taught/single/0",
+    "taught/single/1",
+    "taught/ensemble/0",
+    "taught/ensemble/1",
+]
+EXECUTIONS = [("read", ["on"]), ("read", ["one"]), ("gather", []), ("part", []), ("score", ["student", "single", "1"])]
+
+
+def dvc_hash(path):
+    """By DVC's own function."""
+    name = build(HashFileDB(MemoryFileSystem(), "/odb"), str(path.absolute()), localfs, "md5", dry_run=True)[
+        2
+    ].hash_info
+    return name.value
+
+
+@pytest.fixture
+def written(project, monkeypatch):
+    """The folder of a project whose stages have written their outputs, with dvc.lock by hand."""
+    monkeypatch.setattr(inputs, "REWRITTEN", 0)
+    (project / "dvc.yaml").write_text(GRAPH)
+    for out in OUTS:
+        for path in [project / out / "x", project / out / "sub/é"] if out.startswith("made/") else [project / out]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{path.relative_to(project)}\n")
+    outs = [{"path": out, "hash": "md5", "md5": dvc_hash(project / out)} for out in OUTS]
+    with (project / "dvc.lock").open("w") as file:
+        YAML().dump({"stages": {f"stage{number}": {"outs": [out]} for number, out in enumerate(outs)}}, file)
+    return project
+
+
+@pytest.mark.parametrize(("stage", "words"), EXECUTIONS)
+def test_what_other_stages_wrote_passes_folders_by_the_hash_that_dvc_gives_them(written, stage, words):
+    inputs.check(stage, words)
+
+
+CHANGES = {
+    "another byte": lambda folder: (folder / "x").write_text("made/ON/x\n"),
+    "cut short": lambda folder: (folder / "sub/é").write_text(""),
+    "one more": lambda folder: (folder / "sub/y").write_text(""),
+    "one less": lambda folder: (folder / "x").unlink(),
+    "another name": lambda folder: (folder / "x").rename(folder / "z"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_inside_a_folder_is_found_and_the_sentence_names_it(written, change):
+    change(written / "made/on")
+    with pytest.raises(
+        PipelineError, match=r"made/on is not what its stage wrote .*; delete it and run `dvc repro`\.$"
+    ):
+        inputs.check("gather", [])
+
+
+def test_a_changed_file_is_found(written):
+    (written / "file.txt").write_text("File.txt\n")
+    with pytest.raises(PipelineError, match=r"file\.txt is not what its stage wrote"):
+        inputs.check("read", ["one"])
+
+
+def test_a_stage_that_reads_a_part_of_a_folder_is_told_of_all_of_it(written):
+    (written / "made/one/x").write_text("?")
+    with pytest.raises(PipelineError, match="made/one is not what"):
+        inputs.check("part", [])
+
+
+def refuses(stage, *words):
+    try:
+        inputs.check(stage, list(words))
+    except PipelineError:
+        return True
+    return False
+
+
+def test_the_words_of_the_command_line_fill_the_templates(written):
+    (written / "made/one/x").write_text("?")
+    (written / "taught/ensemble/1").write_text("?")
+    assert [refuses("read", name) for name in ("on", "one")] == [False, True]
+    students = [(source, seed) for source in ("single", "ensemble") for seed in "01"]
+    assert [refuses("score", "student", *each) for each in students] == [False, False, False, True]
+
+
+def test_a_teacher_whose_name_yaml_once_took_for_true_is_checked_too(written):
+    (written / "made/on/x").write_text("?")
+    assert refuses("read", "on")
+
+
+def test_the_words_are_those_of_this_process_unless_they_are_given(written, monkeypatch):
+    (written / "made/one/x").write_text("?")
+    monkeypatch.setattr(sys, "argv", ["stages/read.py", "one"])
+    with pytest.raises(PipelineError, match="made/one"):
+        inputs.check("read")
+
+
+def test_what_a_stage_does_not_read_is_not_compared(written):
+    for out in OUTS[3:]:
+        (written / out).write_text("?")
+    for stage, words in EXECUTIONS[:-1]:
+        inputs.check(stage, words)
+
+
+def test_what_is_not_there_is_left_to_whoever_opens_it(written):
+    shutil.rmtree(written / "made/on")
+    inputs.check("gather", [])
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", "dvc.yaml"])
+def test_where_dvc_knows_nothing_nothing_is_compared(written, name):
+    (written / "file.txt").write_text("?")
+    (written / name).unlink()
+    inputs.check("read", ["one"])
+
+
+def test_a_lock_that_is_being_rewritten_is_read_again(written, monkeypatch):
+    """DVC empties dvc.lock before it writes it anew, while other stages may be starting."""
+    lock, load = written / "dvc.lock", inputs._load
+    whole = lock.read_text()
+    states = [whole.replace("md5: ", "md5: 0"), whole]
+
+    def read(path):
+        if path.name == lock.name and states:
+            lock.write_text(states.pop(0))
+        return load(path)
+
+    monkeypatch.setattr(inputs, "_load", read)
+    inputs.check("read", ["one"])
+    assert states == []
+
+
+def test_a_lock_that_stays_no_yaml_is_a_sentence(written):
+    (written / "dvc.lock").write_text("stages: [")
+    with pytest.raises(PipelineError, match=r"dvc\.lock is not valid YAML .* `git checkout dvc\.lock`"):
+        inputs.check("read", ["one"])
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A repository of git and DVC in which the stages that write have run."""
+    root = tmp_path_factory.mktemp("ran")
+    (root / "dvc.yaml").write_text(GRAPH)
+    (root / "params.yaml").write_text("teachers: {on: {}, one: {}}\n")
+    (root / "start.txt").write_text("start\n")
+    for words in ("git init -q", "dvc init -q", "dvc repro make file teach"):
+        done = run(*words.split(), cwd=root)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return root
+
+
+@pytest.fixture
+def repository(ran, tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs, "REWRITTEN", 0)
+    shutil.copytree(ran, tmp_path / "repository")
+    monkeypatch.chdir(tmp_path / "repository")
+    return tmp_path / "repository"
+
+
+def objects(root):
+    """The files of DVC's cache by their content."""
+    return {path.read_bytes(): path for path in (root / ".dvc/cache/files").rglob("*") if path.is_file()}
+
+
+def overwrite(path, content):
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("out", "damaged", "stage"), [("made/on", "made/on/x", "make@on"), ("file.txt", "file.txt", "file")]
+)
+def test_a_copy_in_dvcs_cache_with_the_same_damage_is_removed_and_dvc_makes_the_output_again(
+    repository, out, damaged, stage
+):
+    inputs.check("read", ["on"])
+    whole, cached = (repository / damaged).read_bytes(), objects(repository)
+    for path in (repository / damaged, cached[whole]):
+        overwrite(path, b"?" + whole[1:])
+    with pytest.raises(
+        PipelineError, match=rf"{out} is not .* copy in DVC's cache had the same damage and is removed\.$"
+    ):
+        inputs.check("read", ["on"])
+    assert set(cached) - set(objects(repository)) == {whole} and not cached[whole].exists()
+    path = repository / out
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    done = run("dvc", "repro", stage, cwd=repository)
+    assert done.returncode == 0 and f"Running stage '{stage}'" in done.stdout, done.stdout + done.stderr
+    assert (repository / damaged).read_bytes() == whole and objects(repository).keys() == cached.keys()
+    inputs.check("read", ["on"])
+
+
+def test_a_damaged_list_of_a_folder_in_dvcs_cache_is_removed_too(repository):
+    overwrite(repository / "made/on/x", b"?")
+    lists = [path for path in objects(repository).values() if path.suffix == ".dir"]
+    for path in lists:
+        overwrite(path, b"[cut")
+    with pytest.raises(PipelineError, match="copy in DVC's cache had the same damage and is removed"):
+        inputs.check("read", ["on"])
+    assert sum(path.exists() for path in lists) == len(lists) - 1
+
+
+def test_a_whole_copy_in_dvcs_cache_stays_and_dvc_restores_it(repository):
+    cached = objects(repository)
+    overwrite(repository / "file.txt", b"?")
+    with pytest.raises(PipelineError, match=r"run `dvc repro`\.$"):
+        inputs.check("read", ["on"])
+    assert objects(repository) == cached
+    (repository / "file.txt").unlink()
+    done = run("dvc", "repro", "file", cwd=repository)
+    assert done.returncode == 0 and "Running stage" not in done.stdout, done.stdout + done.stderr
+    assert (repository / "file.txt").read_bytes() == b"start\n"
 
 
 @pytest.fixture
 def readers(digits, monkeypatch):
-    """The executions that read each output of dvc.lock: {path: [(stage, item)]}, the project being the folder."""
+    """Each execution of dvc.lock with the outputs of others that it reads, by DVC's own list of its deps."""
     monkeypatch.chdir(digits)
-    stages = YAML(typ="safe").load((digits / "dvc.yaml").read_text())["stages"]
+    monkeypatch.setattr(inputs, "REWRITTEN", 0)
     locked = YAML(typ="safe").load((digits / "dvc.lock").read_text())["stages"]
-    settings, found = params.load().model_dump(), {}
-    for address in locked:
-        for path in graph.reads(stages, settings, address):
-            found.setdefault(path, []).append(tuple(address.partition("@")[::2]))
-    outs = {out["path"] for stage in locked.values() for out in stage.get("outs", [])}
-    return {path: found[path] for path in sorted(outs & set(found))}
+    outs = [out["path"] for stage in locked.values() for out in stage.get("outs", [])]
+    return {
+        (address.partition("@")[0], *stage["cmd"].split()[3:]): [out for out in outs if _read(out, stage["deps"])]
+        for address, stage in locked.items()
+    }
 
 
-def flip(path, dice):
+def _read(out, deps):
+    return any(f"{out}/".startswith(f"{dep['path']}/") or f"{dep['path']}/".startswith(f"{out}/") for dep in deps)
+
+
+def test_all_that_the_stages_read_from_one_another_passes(readers):
+    assert len({out for outs in readers.values() for out in outs}) > 20
+    for stage, *words in readers:
+        inputs.check(stage, words)
+
+
+def test_a_flipped_bit_anywhere_is_an_error_that_names_the_output(digits, readers):
+    dice, kinds = random.Random(0), set()
+    readers = {execution: outs for execution, outs in readers.items() if outs}
+    for _ in range(TRIALS):
+        stage, *words = dice.choice(list(readers))
+        out = dice.choice(readers[stage, *words])
+        path = dice.choice(sorted(_files(digits / out)))
+        before, whole = path.stat(), path.read_bytes()
+        _flip(path, dice)
+        with pytest.raises(PipelineError, match=f"^{out} is not what its stage wrote".replace(".", r"\.")):
+            inputs.check(stage, words)
+        path.write_bytes(whole)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        kinds.add((out.split("/")[0], path.suffix))
+    assert len(kinds) >= 5
+
+
+def _files(path):
+    return [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+
+
+def _flip(path, dice):
     """Change one bit, as a disk does that forgets: the file's times stay what they were."""
     before, content = path.stat(), bytearray(path.read_bytes())
     content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
@@ -38,73 +307,24 @@ def flip(path, dice):
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_what_other_stages_wrote_passes(readers, monkeypatch):
-    monkeypatch.setattr(inputs, "_load", _once(inputs._load))
-    settings = params.load().model_dump()
-    assert len(readers) > 60
-    for stage, item in {execution for stages in readers.values() for execution in stages}:
-        inputs.check(stage, item, settings)
-
-
-def test_a_flipped_bit_anywhere_is_an_error_that_names_the_file(digits, readers, monkeypatch):
-    monkeypatch.setattr(inputs, "REWRITTEN", 0)
-    monkeypatch.setattr(inputs, "_load", _once(inputs._load))
-    dice, settings, kinds = random.Random(0), params.load().model_dump(), set()
-    for trial in range(TRIALS):
-        path = digits / list(readers)[trial * 7919 % len(readers)]
-        name, whole, times = str(path.relative_to(digits)), path.read_bytes(), path.stat()
-        flip(path, dice)
-        with pytest.raises(PipelineError, match=name.replace(".", r"\.")):
-            inputs.check(*dice.choice(readers[name]), settings)
-        path.write_bytes(whole)
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-        kinds.add((path.parent.name, path.suffix))
-    assert len(kinds) >= 12
-
-
-@pytest.mark.parametrize("path, stage", [
-    ("models/ensemble-0.onnx", ["time_models"]),
-    ("metrics/latency.json", ["choose"]),
-    ("data/targets/ensemble.npy", ["distill", "ensemble", "0"]),
-    ("models/TEACHER.safetensors", ["export", "TEACHER"]),
+@pytest.mark.parametrize("damaged, words", [
+    ("models/exported/ensemble", "time_models"),
+    ("metrics/latency.json", "choose"),
+    ("data/targets", "distill ensemble 0"),
+    ("models/teachers/TEACHER", "export teacher TEACHER"),
 ])  # fmt: skip
-def test_a_stage_ends_with_that_sentence_and_its_outputs_are_what_they_were(digits, path, stage):
-    teacher = next(iter(params.load(digits / "params.yaml").members()))
-    path, stage = path.replace("TEACHER", teacher), [word.replace("TEACHER", teacher) for word in stage]
-    whole, times, lock = (digits / path).read_bytes(), (digits / path).stat(), (digits / "dvc.lock").read_bytes()
-    flip(digits / path, random.Random(1))
+def test_a_stage_ends_with_that_sentence_and_its_outputs_are_what_they_were(digits, damaged, words):
+    teacher = next(iter(params.load(digits / "params.yaml").teachers))
+    damaged, words = damaged.replace("TEACHER", teacher), words.replace("TEACHER", teacher)
+    path = sorted(_files(digits / damaged))[0]
+    whole, times, lock = path.read_bytes(), path.stat(), (digits / "dvc.lock").read_bytes()
+    _flip(path, random.Random(1))
     made = {each: each.stat().st_mtime_ns for folder in ("models", "metrics", "reports", "data")
-            for each in (digits / folder).rglob("*") if each.is_file()}  # fmt: skip
-    result = run(sys.executable, "-m", f"stages.{stage[0]}", *stage[1:], cwd=digits)
+            for each in _files(digits / folder)}  # fmt: skip
+    result = run(sys.executable, "-m", *f"stages.{words}".split(), cwd=digits)
     after = {each: each.stat().st_mtime_ns for each in made}
-    (digits / path).write_bytes(whole)
-    os.utime(digits / path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    path.write_bytes(whole)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert result.stderr.startswith(f"error: {path} is not what its stage wrote")
+    assert result.stderr.startswith(f"error: {damaged} is not what its stage wrote")
     assert after == made and (digits / "dvc.lock").read_bytes() == lock
-
-
-def test_a_lock_that_is_being_rewritten_is_read_again(project, monkeypatch):
-    """DVC empties dvc.lock before it writes it anew, while other stages may be starting."""
-    monkeypatch.setattr(inputs, "REWRITTEN", 0)
-    (project / "dvc.yaml").write_text("stages: {b: {cmd: x, deps: [a.txt]}}")
-    (project / "a.txt").write_text("a")
-    whole = "stages:\n  a:\n    outs:\n    - path: a.txt\n      md5: 0cc175b9c0f1b6a831c399e269772661\n"
-    contents = [whole[:-9], whole]
-    monkeypatch.setattr(inputs, "_load", _rewritten(inputs._load, project / "dvc.lock", contents))
-    (project / "dvc.lock").write_text(contents[0])
-    inputs.check("b", "", {})
-
-
-def _once(load):
-    found = {}
-    return lambda path: found.setdefault(path, load(path)) if path not in found else found[path]
-
-
-def _rewritten(load, lock, contents):
-    def read(path):
-        if path.name == lock.name and contents:
-            lock.write_text(contents.pop(0))
-        return load(path)
-
-    return read

@@ -1,5 +1,4 @@
 import hashlib
-import subprocess
 import sys
 
 import numpy as np
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from pipeline.project.randomness import derive, uniform
+from tests.conftest import CHECKOUT, run
 
 WORD = 2**64
 
@@ -35,9 +35,8 @@ def test_derive_is_four_bytes_of_the_digest_of_the_names():
 
 
 def test_derive_is_the_same_in_another_process():
-    code = "from pipeline.randomness import derive; print(derive(5, 'views'))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert int(found) == derive(5, "views")
+    code = "from pipeline.project.randomness import derive; print(derive(5, 'views'))"
+    assert int(run(sys.executable, "-c", code, cwd=CHECKOUT).stdout) == derive(5, "views")
 
 
 def test_derive_tells_purposes_and_seeds_apart():

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import CHECKOUT
 
 SOURCES = [
-    *(path for folder in ("pipeline", "stages", "benchmarks", "docs") for path in (CHECKOUT / folder).glob("*.py")),
+    *(path for folder in ("pipeline", "stages", "benchmarks", "docs") for path in (CHECKOUT / folder).rglob("*.py")),
     CHECKOUT / ".ci/repro",
 ]
 RUN_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "jsonpickle"}
@@ -38,7 +38,7 @@ def faults(tree: ast.AST) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_a_source_loads_nothing_that_runs_code(path: Path):
     assert not faults(ast.parse(path.read_text(encoding="utf-8")))
 

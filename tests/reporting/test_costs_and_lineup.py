@@ -23,7 +23,7 @@ CACHED = {name: Training(7, 500) for name in ("big", "small", "weak")}
 
 @pytest.fixture(scope="module")
 def entries():
-    return lineup.entries(["big", "small", "weak"], ARMS, FITTED, SCORES)
+    return lineup.table_rows(["big", "small", "weak"], ARMS, FITTED, SCORES)
 
 
 def test_teachers_ensembles_students_and_the_int8_of_what_may_ship_stand_in_that_order(entries):

@@ -161,8 +161,8 @@ def test_out_of_fold_targets_top_k_and_unlabelled_images_go_through_all_stages(d
     for number in range(40):
         Image.new("L", (16, 16), 6 * number).save(digits / f"data/unlabelled/{number}.png")
     text = (digits / "params.yaml").read_text()
-    teachers = ("teachers:\n  resnet: {model: test_resnet, kwargs: {channels: [4, 8, 8, 16]}, stem_stride: 1, epochs: 1,"
-                " batch_size: 64, lr: 0.01}\n")  # fmt: skip
+    teachers = "teachers:\n  resnet: {model: test_resnet, kwargs: {channels: [4, 8, 8, 16]}, stem_stride: 1, "
+    teachers += "epochs: 1, batch_size: 64, lr: 0.01}\n"
     text = text[: text.index("teachers:")] + teachers + text[text.index("student:") :]
     for old, new in (("logits: {}", "logits: {top_k: 5}"), ("cross_fit: {}", "cross_fit: {folds: 2}"),
                      ("sources: [single, ensemble]", "sources: [ensemble, from_resnet]")):  # fmt: skip

@@ -2,9 +2,9 @@
 
 import json
 import shlex
-import sys
 
 import pytest
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from pipeline import params
@@ -36,7 +36,7 @@ def quoted(name: str) -> str:
     [
         ("  resnet:", "  {}:", "`teachers."),
         ("[single, ensemble]", "[{}]", "`distill.sources"),
-        ("name: fashion ", "name: {} ", "`deploy.name`"),
+        ("deploy:\n", "deploy:\n  name: {}\n", "`deploy.name`"),
     ],
     ids=["teacher", "source", "registered model"],
 )
@@ -60,13 +60,13 @@ def test_a_source_names_a_teacher(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["teams/vision", "x y", "größe", "名前", "a'b; drop table", "-x", "../x"])
 def test_an_experiment_may_have_any_name_that_can_be_printed(tmp_path, name):
-    assert loads(tmp_path, "experiment: distillation", f"experiment: {quoted(name)}").tracking.experiment == name
+    assert loads(tmp_path, "tracking: {}", f"tracking: {{experiment: {quoted(name)}}}").tracking.experiment == name
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "\0", "\ud800", "x" * 201], ids=ascii)
 def test_an_experiment_has_a_printable_name(tmp_path, name):
     with pytest.raises(PipelineError, match=r"`tracking\.experiment`"):
-        loads(tmp_path, "experiment: distillation", f"experiment: {quoted(name)}")
+        loads(tmp_path, "tracking: {}", f"tracking: {{experiment: {quoted(name)}}}")
 
 
 IMAGES = [
@@ -102,21 +102,25 @@ def test_a_folder_that_dvc_or_a_stage_would_take_for_its_own_is_refused(tmp_path
     assert words in str(refused.value) and "`data.path`" in str(refused.value)
 
 
-def test_dvc_takes_a_folder_of_any_name_and_no_shell_reads_it(tmp_path):
+def test_dvc_takes_a_folder_of_any_name_and_no_shell_reads_it(tmp_path, monkeypatch):
     root = copy_checkout(tmp_path)
     odd = "a b; touch x1; $(touch x2) `touch x3` ${seed} [a]* @x 'q' é #"
     (root / odd).mkdir()
     (root / "params.yaml").write_text(PARAMS.replace("path: data/images ", f"path: {quoted(odd)} "))
-    for words in ([sys.executable, "-m", "stages.wiring"], ["dvc", "repro", "--dry", "prepare"]):
-        result = run(*words, cwd=root)
-        assert result.returncode == 0, result.stdout + result.stderr
+    result = run("dvc", "repro", "--dry", "prepare", cwd=root)
+    assert result.returncode == 0, result.stdout + result.stderr
+    monkeypatch.chdir(root)
+    with Repo() as repo:
+        assert odd in [dep.def_path for dep in repo.stage.load_one(name="prepare").deps]
     assert not list(root.glob("x[123]"))
 
 
+STAGES = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"]
+
+
 def test_every_out_is_below_a_folder_that_no_images_may_be_in():
-    stages = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"]
-    listed = [out for stage in stages.values() for kind in ("outs", "metrics", "plots") for out in outs(stage, kind)]
-    assert listed and all(out.startswith(tuple(f"{folder}/" for folder in paths.WRITTEN)) for out in listed)
+    listed = [out for stage in STAGES.values() for kind in ("outs", "metrics", "plots") for out in outs(stage, kind)]
+    assert listed and all(f"{out}/".startswith(tuple(f"{folder}/" for folder in paths.WRITTEN)) for out in listed)
 
 
 def outs(stage: dict, kind: str) -> list[str]:
@@ -124,8 +128,10 @@ def outs(stage: dict, kind: str) -> list[str]:
     return [next(iter(out)) if isinstance(out, dict) else out for out in found]
 
 
-def test_the_words_that_commands_take_from_params_are_names_of_teachers_and_students_alone():
-    stages = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"]
-    commands = [stage.get("do", stage)["cmd"] for stage in stages.values()]
+def test_the_words_that_commands_take_from_params_are_names_of_teachers_sources_and_seeds_alone():
+    commands = [stage.get("do", stage)["cmd"] for stage in STAGES.values()]
     words = {word for command in commands for word in shlex.split(command) if "${" in word}
-    assert words <= {"${key}", "${item.name}", "${item.model}", "${item.seed}", "${item.source}"}, words
+    assert words == {"${key}", "${item}", "${item.seed}", "${item.source}"}
+    items = {stage["foreach"] for stage in STAGES.values() if "foreach" in stage}
+    items |= {values for stage in STAGES.values() for values in stage.get("matrix", {}).values()}
+    assert items == {"${teachers}", "${distill.sources}", "${student_seeds}"}

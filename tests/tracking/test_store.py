@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.params import Tracking
 from pipeline.project.errors import PipelineError
-from pipeline.tracking import store
+from pipeline.tracking import server, store
 from tests.conftest import CHECKOUT
 from tests.tracked import DEAD, log, runs
 
@@ -33,7 +33,7 @@ def test_a_run_says_what_it_ran_on_and_shows_no_path(project):
 
 
 def test_threads_are_those_of_torch_where_it_is_loaded():
-    script = "from pipeline import machine; print(machine.surroundings().get('threads')); import torch; "
+    script = "from pipeline.project import machine; print(machine.surroundings().get('threads')); import torch; "
     script += "torch.set_num_threads(3); print(machine.surroundings()['threads'])"
     done = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["None", "3"]
@@ -42,7 +42,7 @@ def test_threads_are_those_of_torch_where_it_is_loaded():
 def test_a_record_is_sent_once(project):
     record = log(project)
     client, (run,) = runs()
-    assert store.send(store.read(project / "runs/distill.json"), "e-stages", client) == run.info.run_id
+    assert store.send(store.read(project / "runs/distill.json"), "e-stages", client) == (run.info.run_id, False)
     assert store.read(project / "runs/distill.json") == record
     assert len(runs()[1]) == 1
 
@@ -85,4 +85,4 @@ def test_an_experiment_in_a_copy_tracks_in_the_project(project, monkeypatch):
     copy = project / ".dvc/tmp/exps/abc"
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
-    assert store.uri() == f"sqlite:///{project / 'mlflow.db'}"
+    assert server.uri() == f"sqlite:///{project / 'mlflow.db'}"

@@ -1,5 +1,6 @@
 """Pretrained weights from a folder, a file, and a hub that does not answer."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 
-from pipeline.params import Architecture
 from pipeline.project import files
 from pipeline.project.data import Info
-from pipeline.training import backbones, models
+from pipeline.project.errors import PipelineError
+from pipeline.training import models
 from tests import toys
 from tests.conftest import CHECKOUT, run
 
@@ -42,9 +43,19 @@ def pretrained(tmp_path_factory):
     return net, folder(tmp_path_factory.mktemp("backbone"), net)
 
 
+def asked(source, **more):
+    """Params of a model that starts from a folder or a file of this machine."""
+    kind, _, place = source.partition(":")
+    given = {"model": None, "kwargs": {}, "backbone": source}
+    if "backbone_sha256" not in more:
+        path = Path(place) / "model.safetensors" if kind == "local-dir" else Path(place)
+        given["backbone_sha256"] = files.sha256(path)
+    return toys.architecture(**given | more)
+
+
 def built(source, info=COLOURS, **more):
     torch.manual_seed(0)
-    return models.build(Architecture(backbone=str(source), **more), info).eval()
+    return models.build(asked(source, **more), info).eval()
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +165,23 @@ def test_equal_seeds_build_equal_heads(pretrained, model):
     assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
 
 
-def test_the_digest_is_that_of_the_weights_file(pretrained):
-    assert backbones.sha256(f"local-dir:{pretrained[1]}") == files.sha256(pretrained[1] / "model.safetensors")
-    assert backbones.sha256(None) is None
+@pytest.mark.parametrize("kind", ["local-dir", "file"])
+@pytest.mark.parametrize("digest", [None, "0" * 64])
+def test_weights_on_this_machine_need_their_digest_and_the_error_gives_it(pretrained, kind, digest):
+    source = f"local-dir:{pretrained[1]}" if kind == "local-dir" else f"file:{pretrained[1] / 'model.safetensors'}"
+    right = hashlib.sha256((pretrained[1] / "model.safetensors").read_bytes()).hexdigest()
+    with pytest.raises(PipelineError, match=f"write `backbone_sha256: {right}`"):
+        built(source, model="test_resnet", backbone_sha256=digest)
+
+
+def test_weights_that_changed_are_refused(pretrained, tmp_path):
+    path = folder(tmp_path, pretrained[0])
+    params = asked(f"local-dir:{path}")
+    weights = bytearray((path / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (path / "model.safetensors").write_bytes(weights)
+    with pytest.raises(PipelineError, match=f"is {params.backbone_sha256}, but the weights .* have another digest"):
+        models.build(params, COLOURS)
 
 
 def test_what_the_hub_has_given_once_is_not_asked_for_again(pretrained, tmp_path, monkeypatch):
@@ -170,20 +195,23 @@ def test_what_the_hub_has_given_once_is_not_asked_for_again(pretrained, tmp_path
     for name in ("config.json", "model.safetensors"):
         (snapshot / name).write_bytes((pretrained[1] / name).read_bytes())
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    found = built("hf-hub:some/one")
-    assert backbones.sha256("hf-hub:some/one") == files.sha256(pretrained[1] / "model.safetensors")
+    found = built("hf-hub:some/one", backbone_sha256=None)
     assert torch.equal(found.net.state_dict()["conv1.0.weight"], pretrained[0].state_dict()["conv1.0.weight"])
+    with pytest.raises(PipelineError, match="have another digest"):
+        built("hf-hub:some/one", backbone_sha256="0" * 64)
 
 
 @pytest.mark.parametrize("source", ["hf-hub:timm/resnet18.a1_in1k", "resnet18.a1_in1k"])
 def test_a_hub_that_can_not_be_reached_is_a_sentence_within_seconds(source, tmp_path):
     script = f"""
 import time, timm
-from pipeline import backbones, errors
+from pipeline.project import errors
+from pipeline.training import backbones
+from tests import toys
 began = time.monotonic()
 def ask():
     try:
-        backbones.sha256("{source}")
+        backbones.read(toys.architecture(model=None, backbone="{source}"))
     finally:
         print(time.monotonic() - began)
 errors.run(ask)

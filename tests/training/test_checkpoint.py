@@ -1,16 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from pipeline.distillation.objectives import label_loss
-from pipeline.training import checkpoint, loop
+from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.views import Looks
+from pipeline.training.loop import Lesson, Trainer
+from pipeline.training.losses import label_loss
 from tests import toys
 
 TRAIN, VAL = toys.split(20), toys.split(12, seed=1)
-DROPOUT = toys.ARCHITECTURE.model_copy(update={"kwargs": {**toys.KWARGS, "drop_rate": 0.5}})
-SETTINGS = toys.TRAINING.model_copy(update={"epochs": 3, "ema": 0.9})
+DROPOUT = toys.architecture(kwargs={**toys.KWARGS, "drop_rate": 0.5})
+SETTINGS = toys.training(epochs=3, ema=0.9)
 STEPS = 9  # 3 epochs of 20 samples in batches of 8
 ARRAY = np.arange(24, dtype=np.float16).reshape(2, 6, 2)
 
@@ -38,10 +40,9 @@ def train(saved=None, killed_at=None, **changes):
         seen.append(0)
         return label_loss(logits, labels)
 
-    result = loop.fit(
-        model, TRAIN, VAL, SETTINGS.model_copy(update=changes), Looks(toys.VIEWS, 3, None), loss, device=toys.CPU,
-        seed=0, name="toy", checkpoint=saved,
-    )  # fmt: skip
+    lesson = Lesson(TRAIN, np.arange(20), replace(toys.VIEWS, count=None), loss)
+    trainer = Trainer(model, SETTINGS.model_copy(update=changes), lesson, toys.CPU, seed=0, name="toy")
+    result = trainer.fit(VAL, saved)
     return model.state_dict(), result.curve, len(seen)
 
 

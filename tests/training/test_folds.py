@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from pipeline.training import folds
 
@@ -13,10 +12,3 @@ def test_the_fold_of_an_id_does_not_depend_on_the_others():
     every = folds.fold_of(np.arange(100), 5, seed=7)
     assert np.array_equal(folds.fold_of(np.array([40, 3]), 5, seed=7), every[[40, 3]])
     assert not np.array_equal(folds.fold_of(np.arange(100), 5, seed=8), every)
-
-
-@pytest.mark.parametrize("member", ["resnet", "resnet-0"])
-def test_a_name_says_which_fold_is_left_out(member):
-    name = folds.name_of(member, 1, 3)
-    assert folds.parse(name) == (member, 1, 3)
-    assert folds.parse(member) == (member, None, 1)

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.params import Architecture
 from pipeline.project.data import Info
 from pipeline.project.errors import PipelineError
 from pipeline.training import models
@@ -82,7 +81,7 @@ def test_equal_seeds_build_equal_weights():
 
 
 def test_stem_stride_is_set_and_survives_saving(tmp_path):
-    changed = toys.ARCHITECTURE.model_copy(update={"stem_stride": 1})
+    changed = toys.architecture(stem_stride=1)
     model = toys.classifier(architecture=changed)
     assert first_convolution(toys.classifier()).stride == (2, 2)
     assert first_convolution(model).stride == (1, 1)
@@ -97,12 +96,12 @@ def test_parameters_are_counted_without_buffers():
 
 def test_an_unknown_name_is_refused_with_close_ones():
     with pytest.raises(PipelineError, match=r"no model `test_resnett`.*test_resnet\b"):
-        models.build(Architecture(model="test_resnett"), toys.INFO)
+        models.build(toys.architecture(model="test_resnett"), toys.INFO)
 
 
 def test_an_unknown_name_like_no_other_is_refused():
     with pytest.raises(PipelineError, match=r"list_models"):
-        models.build(Architecture(model="?????????"), toys.INFO)
+        models.build(toys.architecture(model="?????????"), toys.INFO)
 
 
 @pytest.mark.parametrize(
@@ -123,12 +122,12 @@ def test_an_unknown_name_like_no_other_is_refused():
 )
 def test_arguments_that_timm_cannot_use_are_refused(kwargs):
     with pytest.raises(PipelineError, match=f"`test_resnet` with kwargs .*{next(iter(kwargs))}"):
-        models.build(Architecture(model="test_resnet", kwargs=kwargs), toys.INFO)
+        models.build(toys.architecture(model="test_resnet", kwargs=kwargs), toys.INFO)
 
 
 def test_an_image_size_that_the_model_cannot_use_is_refused():
     with pytest.raises(PipelineError, match="images of 8 pixels"):
-        models.build(Architecture(model="test_vit"), toys.INFO)
+        models.build(toys.architecture(model="test_vit", kwargs={}), toys.INFO)
 
 
 @pytest.mark.parametrize("left", [0, 4, 100, -10])

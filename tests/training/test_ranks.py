@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import safetensors.torch
 
-from pipeline.params import Compute
 from pipeline.training.ranks import Ranks
 from stages import parallel
+from tests import toys
 from tests.conftest import CHECKOUT, of_digits, run
 
 
@@ -88,7 +88,9 @@ def test_torchrun_may_start_the_ranks(made, tmp_path):
 
 def test_a_stage_on_two_devices_writes_and_logs_once(tmp_path):
     root = of_digits(tmp_path)
-    (root / "params.yaml").write_text((root / "params.yaml").read_text().replace("devices: 1 ", "devices: 2 "))
+    (root / "params.yaml").write_text(
+        (root / "params.yaml").read_text().replace("compute: {}", "compute: {devices: 2}")
+    )
     done = run("dvc", "repro", "cache_logits@efficientnet", cwd=root)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert done.stdout.count("efficientnet epoch 1/") == 1
@@ -113,5 +115,5 @@ def test_each_stage_has_as_many_gpus_as_it_uses():
 
 
 def test_a_stage_with_more_devices_takes_more_of_the_cores():
-    settings = Compute(accelerator="cpu", devices=1000, num_nodes=1, threads=1, compile=False)
+    settings = toys.compute(devices=1000)
     assert parallel._lanes(4, [], settings) == 1

@@ -8,7 +8,7 @@ from pipeline.tracking.store import Record
 from stages import dvc_files
 
 
-def begin(stage: str, item: str = "") -> tuple[Record, Params]:
+def start_stage(stage: str, item: str = "") -> tuple[Record, Params]:
     """The record of this execution, and the params."""
     record, settings = store.begin(stage, item), params.load()
     inputs.check(stage)

@@ -1,0 +1,160 @@
+"""The comparison as people read it: tables whose cells are texts, and the sentences that explain them."""
+
+import numpy as np
+import pandas as pd
+
+from pipeline.deployment import wording
+from pipeline.reporting.comparison import MEAN_TEACHER
+
+SIGNIFICANT = 0.05
+UNSTEADY = 0.1  # by which part the p50 of two rounds may differ
+PERCENT = r"^(accuracy|balanced_accuracy|ece|spread|gain_over_teacher|gain_over_alone)(_low|_high|_std)?$"
+MILLIONS = ["memory_bytes", "size_bytes", "train_images", "parameters", "multiply_adds"]
+GAIN = "{{gain_over_{0}:+.2f}} [{{gain_over_{0}_low:+.2f}}, {{gain_over_{0}_high:+.2f}}]"
+# The columns of each table: what a cell says of a row of pipeline.reporting.comparison.table, in these units.
+SHORT = {
+    "method": "{title}",
+    "accuracy %": "{accuracy:.2f}",
+    "over best teacher": "{gain_over_teacher:+.2f}",
+    "one image": "{p50_ms:.3f} ms",
+    "faster": "{speed_up:.1f} x",
+    "memory": "{memory_bytes:.1f} MB",
+    "file": "{size_bytes:.2f} MB",
+    "smaller": "{compression:.1f} x",
+    "training": "{train_seconds:.1f} min, {train_images:.2f} M",
+}
+WORTH = {
+    "method": "{title}",
+    "accuracy % [95 %]": "{accuracy:.2f} [{accuracy_low:.2f}, {accuracy_high:.2f}]",
+    "balanced %": "{balanced_accuracy:.2f}",  # where classes are not equally frequent
+    "± seeds": "{accuracy_std:.2f}",
+    "over best teacher": GAIN.format("teacher") + "{teacher_star}",
+    "over student alone": GAIN.format("alone") + "{alone_star}",
+    "NLL": "{nll:.3f}",
+    "ECE %": "{ece:.1f}",
+}
+COST = {
+    "method": "{title}",
+    "parameters": "{parameters:.2f} M",
+    "multiply-adds": "{multiply_adds:.1f} M",
+    "p50, p95, p99 ms": "{p50_ms:.3f}, {p95_ms:.3f}, {p99_ms:.3f}",
+    "all cores": "{p50_ms_all_cores:.3f}",
+    "torch": "{p50_ms_torch:.3f}",
+    "images/s": "{images_per_second:,.0f}",
+    "all cores, images/s": "{images_per_second_all_cores:,.0f}",
+    "load": "{load_ms:.0f} ms",
+    "two rounds": "{spread:.0f} %{unsteady}",
+}
+SHIPS = (
+    "What ships is the {title}: {accuracy:.2f} % [{accuracy_low:.2f}, {accuracy_high:.2f}] of {samples:,} test images "
+    f"right, {GAIN.format('alone')} points over the student alone, one image in {{p50_ms:.3f}} ms, a file of "
+    "{size_bytes:.2f} MB"
+)
+OVER_ENSEMBLE = ", {speed_up:.1f} x faster and {compression:.1f} x smaller than the ensemble that teaches"
+
+
+def comparison(
+    rows: pd.DataFrame,
+    pairs: pd.DataFrame,
+    by_seed: dict[str, dict[str, float]],
+    samples: int,
+    machine: dict[str, str],
+) -> dict[str, list[str | pd.DataFrame]]:
+    """The comparison in short, what each method is worth, and what it costs: heading to paragraphs and tables.
+
+    Args:
+        rows, pairs, by_seed: table, pairs and over_seeds of pipeline.reporting.comparison. samples: of test.
+        machine: of pipeline.project.machine.
+    """
+    seeds = f"{rows['seeds'].max()} seed{'s' if rows['seeds'].max() > 1 else ''}"
+    return {
+        "Comparison": [
+            filled(SHORT, rows),
+            f"Accuracy on {samples:,} test images, of students the mean over {seeds}, of which the best on val ships; "
+            "faster and smaller than the ensemble that teaches; memory beyond the bare runtime; training: wall time "
+            "and images seen, with the teachers that teach and their answers to every view.",
+        ],
+        "Accuracy, gains, calibration": [
+            "Brackets: 95 % bootstrap intervals over test images, paired for gains. ± seeds: the spread over seeds. *: "
+            f"McNemar's exact test between the models that ship, p < {SIGNIFICANT} after Holm's correction over all "
+            "gains here.",
+            filled(WORTH, rows),
+            _over_mean_teacher(pairs),
+            *_over_alone(by_seed, seeds),
+        ],
+        "Cost of running": [
+            "One image at a time in ONNX Runtime on one thread and on all cores, and in eager torch; throughput at the "
+            "largest batch; two rounds: by how much their p50 differ.",
+            filled(COST, rows),
+            f"Measured on {', '.join(f'{key} {value}' for key, value in machine.items())}.",
+        ],
+    }
+
+
+def markdown(sections: dict[str, list[str | pd.DataFrame]]) -> str:
+    """The parts of `comparison` as Markdown, without the headings."""
+    parts = [part for section in sections.values() for part in section]
+    return "\n\n".join(part if isinstance(part, str) else pipes(part) for part in parts) + "\n"
+
+
+def pipes(table: pd.DataFrame) -> str:
+    """A table of texts as Markdown."""
+    return table.to_markdown(index=False, disable_numparse=True)
+
+
+def filled(columns: dict[str, str], rows: pd.DataFrame) -> pd.DataFrame:
+    """One of the tables above: a row a method, its cells texts; a number that a row does not have is left out.
+
+    Args:
+        rows: of pipeline.reporting.comparison.table.
+    """
+    if "balanced_accuracy" not in rows:
+        columns = {title: form for title, form in columns.items() if "{balanced_accuracy" not in form}
+    readable = _readable(rows)
+    table = pd.DataFrame({title: [form.format(**row) for row in readable] for title, form in columns.items()})
+    return table.replace("nan", "")
+
+
+def what_ships(rows: pd.DataFrame, method: str, samples: int) -> str:
+    """One sentence on the method that ships. rows: of pipeline.reporting.comparison.table. samples: of test."""
+    row = _readable(rows[rows["method"] == method])[0]
+    form = SHIPS if row["kind"] == "ensemble" else SHIPS + OVER_ENSEMBLE
+    return form.format(samples=samples, **row) + "."
+
+
+def by_class(shares: dict[str, np.ndarray], counts: np.ndarray, classes: list[str], most: int) -> pd.DataFrame:
+    """Accuracy class by class, a column a method; first what the last method finds hardest, `most` classes at most.
+
+    Args:
+        shares: (classes,) accuracies by title. counts: (classes,) test images; a class of none is left out.
+    """
+    percent = 100 * pd.DataFrame(shares)[counts > 0]
+    percent = percent.sort_values(percent.columns[-1], kind="stable").head(most)
+    table = percent.map("{:.1f}".format).add_suffix(", %")
+    table.insert(0, "class", [classes[index] for index in table.index])
+    table.insert(1, "images", [f"{count:,}" for count in counts[table.index]])
+    return table
+
+
+def _readable(rows: pd.DataFrame) -> list[dict[str, str | float]]:
+    """The rows in percent, megabytes, millions and minutes, with their titles and what marks a row."""
+    rows = rows.astype(dict.fromkeys(MILLIONS, float))
+    rows["title"] = [wording.title(*each) for each in zip(rows["kind"], rows["method"], strict=True)]
+    for other in ("teacher", "alone"):
+        rows[f"{other}_star"] = np.where(rows[f"gain_over_{other}_p"] < SIGNIFICANT, " *", "")
+    rows["unsteady"] = np.where(rows["spread"] > UNSTEADY, ", too unsteady to compare", "")
+    rows[rows.filter(regex=PERCENT).columns] *= 100
+    rows[MILLIONS] /= 1e6
+    rows["train_seconds"] /= 60
+    return rows.to_dict("records")
+
+
+def _over_mean_teacher(pairs: pd.DataFrame) -> str:
+    row = pairs[(pairs["first"] == "simple") & (pairs["second"] == MEAN_TEACHER)].iloc[0]
+    value, low, high = (100 * row[key] for key in ("difference", "low", "high"))
+    return f"The simple average over the mean single teacher: {value:+.2f} [{low:+.2f}, {high:+.2f}] points."
+
+
+def _over_alone(by_seed: dict[str, dict[str, float]], seeds: str) -> list[str]:
+    gains = [f"{wording.title('student', arm)} {wording.gain_over_seeds(gain)}" for arm, gain in by_seed.items()]
+    return [f"Over the student alone, seed by seed (t-test over {seeds}): {'; '.join(gains)}."] if gains else []

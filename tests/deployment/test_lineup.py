@@ -1,0 +1,30 @@
+import pytest
+
+from pipeline.deployment import lineup
+from pipeline.ensembles.ensemble import alone, uniform
+from pipeline.project import paths
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "nlls", "best"),
+    [((0.8, 0.9), (0.1, 0.5), "b"), ((0.9, 0.9), (0.3, 0.2), "b"), ((0.9, 0.9), (0.2, 0.2), "a")],
+)
+def test_the_best_seed_is_best_by_accuracy_then_by_nll_then_first(accuracies, nlls, best):
+    scores = {
+        name: {"val_accuracy": accuracy, "val_nll": nll}
+        for name, accuracy, nll in zip("ab", accuracies, nlls, strict=True)
+    }
+    assert lineup.best_seed(["a", "b"], scores) == best
+
+
+@pytest.mark.parametrize(
+    ("kind", "system", "file"),
+    [
+        ("teacher", alone("big"), paths.EXPORTED / "teachers/big/model.onnx"),
+        ("student", alone("baseline-1"), paths.EXPORTED / "students/baseline/1/model.onnx"),
+        ("int8", alone("from_big-1"), paths.EXPORTED / "students/from_big/1/int8.onnx"),
+        ("ensemble", uniform(["big", "small"]), paths.EXPORTED / "ensemble/model.onnx"),
+    ],
+)
+def test_what_ships_is_one_file(kind, system, file):
+    assert lineup.Entry("row", kind, system, system.members).file == file
