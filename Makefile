@@ -8,7 +8,7 @@ SMOKE := .smoke
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro verify test chaos browser test-browser lint smoke bench ui backfill
+.PHONY: help repro verify test test-all chaos browser test-browser lint smoke bench ui backfill
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -27,8 +27,11 @@ repro: $(READY)  ## run what has changed, JOBS=2 stages at a time; PROFILE=profi
 verify: $(READY)  ## run everything again from nothing, in .verify, and name every output that differs
 	python -m stages.verify $(JOBS)
 
-test: $(READY)  ## run every test, the whole pipeline on embedded data among them
-	python -m pytest
+test: $(READY)  ## what CI runs on every push, the whole pipeline on embedded data among it
+	python -m pytest -m "not long"
+
+test-all: $(READY) browser  ## the long tests too: kills, faults, servers, a browser, ranks; over an hour
+	REQUIRE_BROWSER=1 python -m pytest
 
 chaos: $(READY)  ## kill the pipeline on the digits at 100 random moments; an hour
 	TRIALS=100 python -m pytest -s tests/stages/test_chaos.py

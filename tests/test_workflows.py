@@ -28,7 +28,12 @@ def test_a_pull_request_that_touches_what_decides_results_is_reproduced():
     assert commands == ["pip", ".ci/repro", "gh"]
 
 
-@pytest.mark.parametrize("name", ["tests", "repro"])
+def test_every_night_runs_the_long_tests_too():
+    assert "schedule" in loaded("nightly")["on"]
+    assert [step["run"] for step in steps("nightly") if "run" in step] == ["make test-all"]
+
+
+@pytest.mark.parametrize("name", ["tests", "repro", "nightly"])
 def test_no_value_from_outside_is_pasted_into_a_script(name):
     assert not [step["run"] for step in steps(name) if "${{" in step.get("run", "")]
     assert "secrets." not in (FOLDER / f"{name}.yml").read_text()

@@ -12,6 +12,8 @@ from pipeline.project import data
 from pipeline.tracking import registry, server
 from tests.servers import serving
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def address(digits):

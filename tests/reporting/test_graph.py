@@ -1,102 +1,102 @@
-from html.parser import HTMLParser
+from typing import NamedTuple
 
+import networkx as nx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import params
-from pipeline.reporting import diagram, graph
+from pipeline.reporting import graph
 from tests.conftest import CHECKOUT
 
-TOY = """
-prepare: {deps: ["${data.path}"], outs: [data/a.npy, data/b]}
-train:
-  foreach: {big: {kind: x}, small: {kind: y}}
-  do: {deps: [data/a.npy], outs: ["models/${key}.bin"], plots: ["curves/${key}-${item.kind}.csv": {x: epoch}]}
-teach:
-  matrix: {source: "${sources}", seed: [0, 1]}
-  deps: ["targets/${item.source}.npy", data/b/c.npy]
-  outs: ["models/${item.source}-${item.seed}.bin"]
-time: {deps: [exported/big.onnx], outs: [time.json]}
-fit: {deps: [time.json, models/big.bin], outs: [targets/one.npy]}
-export:
-  matrix: {model: [big, one-0]}
-  deps: ["models/${item.model}.bin"]
-  outs: ["exported/${item.model}.onnx"]
-end: {deps: [exported, curves/small-y.csv], metrics: [end.json: {cache: false}]}
-"""
+
+class Stage(NamedTuple):
+    """What DVC's own stages are known by."""
+
+    addressing: str
 
 
-@pytest.fixture(scope="module")
-def toy():
-    return graph.of(YAML(typ="safe").load(TOY), {"data": {"path": "images"}, "sources": ["one"]})
+def executions(edges):
+    """DVC's graph of pairs (stage, what it needs)."""
+    return nx.DiGraph([(Stage(first), Stage(second)) for first, second in edges])
 
 
-def test_every_edge_is_a_path_that_one_writes_and_the_other_reads(toy):
-    assert toy.needs == {
-        ("prepare", "train"), ("prepare", "teach"), ("fit", "teach"), ("export", "time"), ("time", "fit"),
-        ("train", "fit"), ("train", "export"), ("teach", "export"), ("export", "end"), ("train", "end"),
+TOY = executions([
+    ("train@a", "prepare"), ("train@b", "prepare"), ("fit", "train@a"), ("fit", "train@b"), ("fit", "prepare"),
+    ("teach@0-x", "fit"), ("teach@0-x", "prepare"), ("clean", "prepare"), ("end", "teach@0-x"), ("end", "clean"),
+])  # fmt: skip
+
+
+def test_a_node_is_a_stage_and_how_often_it_runs():
+    assert set(graph.collapse(TOY)) == {"prepare", "train × 2", "fit", "teach", "clean", "end"}
+
+
+def test_edges_lead_to_who_needs_it_without_those_that_follow_from_others():
+    assert set(graph.collapse(TOY).edges) == {
+        ("prepare", "train × 2"), ("train × 2", "fit"), ("fit", "teach"), ("teach", "end"), ("prepare", "clean"),
+        ("clean", "end"),
     }  # fmt: skip
 
 
-def test_a_stage_runs_once_an_item(toy):
-    assert toy.executions == {"prepare": 1, "train": 2, "teach": 2, "time": 1, "fit": 1, "export": 2, "end": 1}
+def test_stages_that_need_each_other_share_a_node():
+    """One student is exported before another is trained, so neither stage is above the other."""
+    circle = executions([("export@a", "train@a"), ("fit", "export@a"), ("train@b", "fit"), ("export@b", "train@b"),
+                         ("end", "export@b")])  # fmt: skip
+    assert set(graph.collapse(circle).edges) == {("export × 2, fit, train × 2", "end")}
 
 
-def test_a_stage_is_below_all_that_its_last_item_needs(toy):
-    assert toy.levels == {"prepare": 0, "train": 1, "time": 3, "fit": 4, "teach": 5, "export": 6, "end": 7}
-
-
-def test_shown_is_what_does_not_follow_from_the_rest(toy):
-    assert toy.shown() == {
-        ("prepare", "train"), ("export", "time"), ("time", "fit"), ("train", "fit"), ("fit", "teach"),
-        ("teach", "export"), ("export", "end"),
-    }  # fmt: skip
+def test_a_stage_whose_items_need_one_another_needs_nothing():
+    assert not graph.collapse(executions([("train@b", "train@a")])).edges
 
 
 @pytest.fixture(scope="module")
 def project():
-    stages = YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"]
-    return graph.of(stages, params.load(CHECKOUT / "params.yaml").model_dump())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(CHECKOUT)
+        return graph.load()
 
 
 def test_the_projects_stages_lead_from_prepare_to_publish(project):
-    assert {stage for stage, level in project.levels.items() if level == 0} == {"prepare"}
-    assert {("benchmark", "report"), ("report", "publish")} <= project.shown()
-    assert max(project.levels, key=project.levels.get) == "publish"
+    stages = graph.collapse(project)
+    named = {name.partition(" ")[0] for name in stages}
+    assert named == set(YAML(typ="safe").load((CHECKOUT / "dvc.yaml").read_text())["stages"])
+    assert [name for name, count in stages.in_degree if count == 0] == ["prepare"]
+    assert {("benchmark", "report"), ("report", "publish")} <= set(stages.edges)
 
 
-class Boxes(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.found, self.view, self.labels = [], None, []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        values = dict(attributes)
-        if tag == "svg":
-            self.view = [float(part) for part in values["viewbox"].split()]
-        if tag == "rect":
-            self.found.append(tuple(float(values[key]) for key in ("x", "y", "width", "height")))
-
-    def handle_data(self, data):
-        self.labels.append(data)
+ANY = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), min_size=1, max_size=40).map(
+    lambda pairs: executions([("stage_" + "x" * max(pair), "stage_" + "x" * min(pair)) for pair in pairs])
+)
 
 
-@pytest.mark.parametrize("which", ["toy", "project"])
-def test_boxes_lie_apart_within_the_picture(which, request):
-    drawn = request.getfixturevalue(which)
-    boxes = Boxes(diagram.svg(drawn))
-    assert len(boxes.found) == len(drawn.levels)
-    for number, (x, y, width, height) in enumerate(boxes.found):
-        assert x >= 0 and y >= 0 and x + width <= boxes.view[2] and y + height <= boxes.view[3]
-        for left, top, wide, high in boxes.found[:number]:
-            assert x + width <= left or left + wide <= x or y + height <= top or top + high <= y
+@given(ANY)
+def test_boxes_and_lines_lie_apart_within_the_picture(drawn):
+    rows, lines = graph.layout(graph.collapse(drawn))
+    x, width = graph.place(rows, lines)
+    for row in rows:
+        left = 0.0
+        for point in sorted(row, key=x.get):
+            half = (len(point) * graph.LETTER / 2 + graph.PADDING) if isinstance(point, str) else 0
+            assert x[point] - half > left
+            left = x[point] + half
+        assert left < width
 
 
-def test_a_box_says_what_it_is_and_how_often(toy):
-    labels = Boxes(diagram.svg(toy)).labels
-    assert {"prepare", "train × 2", "end"} <= set(labels)
+@given(ANY)
+def test_a_line_leads_from_row_to_row_downwards(drawn):
+    stages = graph.collapse(drawn)
+    rows, lines = graph.layout(stages)
+    row_of = {point: number for number, row in enumerate(rows) for point in row}
+    assert all(row_of[below] == row_of[above] + 1 for above, below in lines)
+    ways = nx.DiGraph(lines)
+    assert all(nx.has_path(ways, above, below) for above, below in stages.edges)
+    assert {label for label in row_of if isinstance(label, str)} == set(stages)
 
 
-def test_a_line_a_shown_edge_leads_up_where_it_must(toy):
-    assert diagram.svg(toy).count('class="up"') == 1  # export to time
+def test_the_projects_picture_is_a_phone_wide_and_has_the_same_bytes_again(project, tmp_path):
+    for name in ("a.png", "b.png"):
+        graph.draw(project, tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width < 1.1 * graph.WIDTH * graph.figures.DPI < picture.height * 1.1

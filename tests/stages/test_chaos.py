@@ -20,10 +20,13 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
+import pytest
 
 from pipeline.project import paths
 from stages import verify
 from tests.conftest import of_digits, run
+
+pytestmark = pytest.mark.long
 
 TRIALS = int(os.environ.get("TRIALS", 12))
 AIMS = ("", "checkpoint", "", "checkpoint", "fit_ensemble", "", "", "", "", "publish")  # what kills wait for, in turn

@@ -3,10 +3,13 @@
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from mlflow import MlflowClient
 
 from stages import verify
 from tests.conftest import commit, copy_checkout, repro, run, with_smoke
+
+pytestmark = pytest.mark.long
 
 
 def test_two_checkouts_with_one_cache_and_one_sqlite_both_finish_with_the_same_bytes(tmp_path):

@@ -12,6 +12,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from tests.browser import browsing, console_errors
 from tests.conftest import run
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 60  # seconds that a page may take to show what it is waited for
 
 

@@ -11,6 +11,8 @@ from stages import parallel
 from tests import toys
 from tests.conftest import CHECKOUT, of_digits, run
 
+pytestmark = pytest.mark.long
+
 
 def ranked(folder, devices, *more, launcher=(sys.executable, "-m"), **environment):
     folder.mkdir(exist_ok=True)

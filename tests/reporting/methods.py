@@ -1,0 +1,38 @@
+"""Six methods on forty samples of two classes, whose scores can be told by hand."""
+
+import numpy as np
+
+from pipeline.reporting.comparison import Method
+
+LABELS = np.array([0, 0, 1, 1] * 10)
+
+
+def deciding(*wrong_in_four):
+    """(seeds, 40, 2) log-probabilities, seed by seed wrong in the given ones of each four samples."""
+    seeds = []
+    for wrong in wrong_in_four:
+        predicted = LABELS.copy()
+        for position in wrong:
+            predicted[position::4] = 1 - predicted[position::4]
+        seeds.append(np.log(np.where(np.arange(2) == predicted[:, None], 0.9, 0.1)))
+    return np.stack(seeds)
+
+
+METHODS = [
+    Method("big", "teacher", deciding([0])),
+    Method("small", "teacher", deciding([0, 1])),
+    Method("simple", "ensemble", deciding([])),
+    Method("weighted", "ensemble", deciding([])),
+    Method("baseline", "student", deciding([0, 2], [0, 1, 2])),
+    Method("ensemble", "student", deciding([0], [1])),
+]
+COSTS = {
+    name: {"parameters": parameters, "multiply_adds": 2e6, "size_bytes": size,
+           "p50_ms": 2.0**i, "p95_ms": 3.0**i, "p99_ms": 4.0**i, "p50_ms_all_cores": 1.5**i,
+           "p50_ms_torch": float("nan") if name in ("simple", "weighted") else 5.0**i,
+           "images_per_second": 100.0, "images_per_second_all_cores": 150.0, "load_ms": 10.0, "memory_bytes": 3e6,
+           "spread": 0.2 if name == "small" else 0.01, "train_seconds": 60.0 * i, "train_images": 5e5 * i}
+    for i, (name, parameters, size) in enumerate([("big", 900, 4000), ("small", 100, 1000), ("simple", 1000, 5000),
+                                                  ("weighted", 1000, 5000), ("baseline", 50, 500),
+                                                  ("ensemble", 50, 250)])
+}  # fmt: skip

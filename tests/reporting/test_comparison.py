@@ -1,0 +1,159 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.reporting import comparison
+from pipeline.scoring import statistics
+from tests.reporting.methods import COSTS, LABELS, METHODS
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return comparison.table(METHODS, LABELS, COSTS, teacher="big", ensemble="simple", resamples=2000, seed=0)
+
+
+def column(rows, name):
+    return dict(zip(rows["method"], rows[name], strict=True))
+
+
+def test_a_row_a_method_in_their_order(rows):
+    assert rows["method"].tolist() == [method.name for method in METHODS]
+    assert column(rows, "seeds") == {"big": 1, "small": 1, "simple": 1, "weighted": 1, "baseline": 2, "ensemble": 2}
+
+
+def test_accuracy_is_the_mean_over_seeds(rows):
+    assert column(rows, "accuracy") == pytest.approx(
+        {"big": 0.75, "small": 0.5, "simple": 1, "weighted": 1, "baseline": 0.375, "ensemble": 0.75}
+    )
+
+
+def test_accuracy_std_is_the_spread_over_seeds_and_unknown_for_one(rows):
+    spread = column(rows, "accuracy_std")
+    assert spread["baseline"] == pytest.approx(np.std([0.5, 0.25], ddof=1))
+    assert spread["ensemble"] == pytest.approx(0)
+    assert all(np.isnan(spread[name]) for name in ("big", "small", "simple", "weighted"))
+
+
+def test_nll_and_ece_are_means_over_seeds(rows):
+    right, wrong = -np.log(0.9), -np.log(0.1)
+    assert column(rows, "nll")["baseline"] == pytest.approx(0.375 * right + 0.625 * wrong)
+    assert column(rows, "ece")["baseline"] == pytest.approx((0.4 + 0.65) / 2)
+
+
+def test_gains_are_differences_of_accuracy(rows):
+    accuracy = column(rows, "accuracy")
+    for name, gain in column(rows, "gain_over_teacher").items():
+        assert gain == pytest.approx(accuracy[name] - accuracy["big"])
+    for name, gain in column(rows, "gain_over_alone").items():
+        assert gain == pytest.approx(accuracy[name] - accuracy["baseline"])
+
+
+def test_the_gain_over_oneself_is_zero_without_doubt(rows):
+    for gain, name in (("gain_over_teacher", "big"), ("gain_over_alone", "baseline")):
+        row = rows.set_index("method").loc[name]
+        assert (row[gain], row[f"{gain}_low"], row[f"{gain}_high"]) == (0, 0, 0)
+
+
+def test_intervals_hold_their_value(rows):
+    for name in ("accuracy", "gain_over_teacher", "gain_over_alone"):
+        assert ((rows[f"{name}_low"] <= rows[name]) & (rows[name] <= rows[f"{name}_high"])).all()
+
+
+def test_gain_intervals_are_paired(rows):
+    """`ensemble` is right in three of four as the teacher is, so only where seeds differ is there anything to gain."""
+    row = rows.set_index("method").loc["ensemble"]
+    gain = np.tile([0.5, -0.5, 0, 0], 10)
+    draws = np.random.default_rng(1).choice(gain, (4000, 40)).mean(axis=1)
+    found = (row["gain_over_teacher_low"], row["gain_over_teacher_high"])
+    assert found == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])), abs=0.02)
+
+
+def test_p_values_are_mcnemars_between_what_ships_after_holm_over_all_gains(rows):
+    right = {m.name: m.log_probs[0].argmax(axis=1) == LABELS for m in METHODS}
+    tests = [(name, "big") for name in right if name != "big"] + [(n, "baseline") for n in right if n != "baseline"]
+    expected = statistics.holm(np.array([statistics.mcnemar(right[a], right[b]) for a, b in tests]))
+    found = [column(rows, "gain_over_teacher_p" if b == "big" else "gain_over_alone_p")[a] for a, b in tests]
+    assert found == pytest.approx(expected.tolist())
+    assert column(rows, "gain_over_teacher_p")["big"] == column(rows, "gain_over_alone_p")["baseline"] == 1
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return comparison.pairs(METHODS, LABELS, 2000, seed=0)
+
+
+def test_every_two_rows_are_a_pair_and_each_meets_the_mean_teacher(pairs):
+    count = len(METHODS) + 1
+    assert len(pairs) == count * (count - 1) // 2
+    row = pairs.set_index(["first", "second"]).loc[("big", "small")]
+    assert row["difference"] == pytest.approx(0.25)
+    assert (row["only_first"], row["only_second"]) == (10, 0)
+    assert row["p"] == pytest.approx(2 * 0.5**10)
+    mean = pairs.set_index(["first", "second"]).loc[("simple", comparison.MEAN_TEACHER)]
+    assert mean["difference"] == pytest.approx(1 - (0.75 + 0.5) / 2) and pd.isna(mean["p"])
+
+
+def test_a_pairs_interval_is_that_of_the_table(pairs, rows):
+    row = pairs[(pairs["first"] == "big") & (pairs["second"] == "ensemble")].iloc[0]
+    gain = rows.set_index("method").loc["ensemble"]
+    assert -row["low"] == pytest.approx(gain["gain_over_teacher_high"], abs=0.02)
+    assert -row["high"] == pytest.approx(gain["gain_over_teacher_low"], abs=0.02)
+
+
+def test_compression_and_speed_up_refer_to_the_ensemble_that_teaches(rows):
+    assert column(rows, "compression") == {
+        "big": 1.25, "small": 5, "simple": 1, "weighted": 1, "baseline": 10, "ensemble": 20
+    }  # fmt: skip
+    assert column(rows, "speed_up") == {name: 4 / costs["p50_ms"] for name, costs in COSTS.items()}
+
+
+def test_headline_survives_strict_json(rows):
+    found = comparison.headline(rows)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["ensemble"]["size_bytes"] == 250
+    assert set(found) == set(rows["method"])
+
+
+def test_test_images_of_unequal_classes_add_balanced_accuracy(rows):
+    assert "balanced_accuracy" not in rows
+    labels = np.where(np.arange(40) < 4, 1, 0)
+    unequal = comparison.table(METHODS, labels, COSTS, teacher="big", ensemble="simple", resamples=200, seed=0)
+    hits = METHODS[-1].log_probs.argmax(axis=2) == labels
+    expected = (hits[:, :4].mean() + hits[:, 4:].mean()) / 2
+    assert column(unequal, "balanced_accuracy")["ensemble"] == pytest.approx(expected)
+    assert comparison.headline(unequal)["ensemble"]["balanced_accuracy"] == pytest.approx(expected)
+    summary = comparison.summary(unequal, student="ensemble", teacher="big", ensemble="simple")
+    assert summary["student_balanced_accuracy"] == pytest.approx(expected)
+
+
+def test_gains_over_the_baseline_are_paired_by_seed():
+    gains = comparison.over_seeds(METHODS, LABELS)  # the baseline is right in 2/4 and 1/4, the taught in 3/4 and 3/4
+    assert gains == {"ensemble": statistics.paired_over_seeds(np.array([0.25, 0.5]))}
+
+
+def test_the_table_reads_what_ships_whatever_its_place_among_the_seeds(rows):
+    first, second = METHODS[-1], replace(METHODS[-1], log_probs=METHODS[-1].log_probs[::-1], shipped=1)
+    again = comparison.table([*METHODS[:-1], second], LABELS, COSTS, teacher="big", ensemble="simple",
+                             resamples=2000, seed=0)  # fmt: skip
+    assert np.array_equal(first.ships, second.ships)
+    pd.testing.assert_frame_equal(rows, again)
+
+
+def test_the_summary_names_the_students_numbers_and_what_it_is_held_against(rows):
+    summary = comparison.summary(rows, student="ensemble", teacher="big", ensemble="simple")
+    accuracies = {name: summary[f"{name}_accuracy"] for name in ("student", "alone", "single", "ensemble")}
+    assert accuracies == {"student": 0.75, "alone": 0.375, "single": 0.75, "ensemble": 1.0}
+    assert summary["gain_over_alone"] == pytest.approx(0.375)
+    assert summary["student_size_mb"] == pytest.approx(250e-6)
+    assert (summary["faster"], summary["smaller"]) == pytest.approx((2.0**2 / 2.0**5, 5000 / 250))
+
+
+def test_predictions_have_a_column_a_seed_and_give_each_rows_accuracy(rows):
+    table = comparison.predictions(METHODS, LABELS)
+    alone = ["baseline-0", "baseline-1", "ensemble-0", "ensemble-1"]
+    assert list(table) == ["label", "big", "small", "simple", "weighted", *alone]
+    right = table.drop(columns="label").eq(table["label"], axis=0).mean()
+    assert right[["baseline-0", "baseline-1"]].mean() == pytest.approx(column(rows, "accuracy")["baseline"])

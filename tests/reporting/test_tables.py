@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from pipeline.reporting import comparison, tables
+from tests.reporting.methods import COSTS, LABELS, METHODS
+
+MACHINE = {"processor": "abacus", "cores": "2"}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return comparison.table(METHODS, LABELS, COSTS, teacher="big", ensemble="simple", resamples=2000, seed=0)
+
+
+@pytest.fixture(scope="module")
+def text(rows):
+    pairs, by_seed = comparison.pairs(METHODS, LABELS, 2000, seed=0), comparison.over_seeds(METHODS, LABELS)
+    return tables.markdown(tables.comparison(rows, pairs, by_seed, len(LABELS), MACHINE))
+
+
+def lines(text, method):
+    """The cells of each table's line of that method, without its name."""
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    return [rest for name, *rest in filter(None, cells) if name == method]
+
+
+def test_markdown_has_a_line_a_method_in_each_table(text):
+    for name in ("teacher big", "teacher small", "simple average", "student alone", "student from the ensemble"):
+        assert len(lines(text, name)) == 3
+    assert "40 test images" in text and "2 seeds" in text and "processor abacus" in text
+    assert "The simple average over the mean single teacher: +37.50 [" in text
+    assert "(t-test over 2 seeds): student from the ensemble +37.50 [" in text
+
+
+def test_markdown_shows_the_numbers_of_the_table(text):
+    short, worth, cost = lines(text, "student alone")
+    assert short == ["37.50", "-37.50", "16.000 ms", "0.2 x", "3.0 MB", "0.00 MB", "10.0 x", "4.0 min, 2.00 M"]
+    assert worth[0].startswith("37.50 [") and worth[1] == "17.68"
+    assert worth[2].startswith("-37.50 [-") and worth[2].endswith("] *") and worth[3] == "+0.00 [+0.00, +0.00]"
+    assert cost == ["0.00 M", "2.0 M", "16.000, 81.000, 256.000", "5.062", "625.000", "100", "150", "10 ms", "1 %"]
+    assert lines(text, "teacher small")[2][-1] == "20 %, too unsteady to compare"
+
+
+def test_what_a_method_has_not_is_an_empty_cell(text):
+    assert lines(text, "teacher big")[1][1] == ""  # the spread over seeds of one
+    assert lines(text, "simple average")[2][4] == ""  # the time in torch of several models
+
+
+def test_a_method_may_be_called_nan(rows):
+    renamed = rows.assign(method=["nan", *rows["method"][1:]])
+    assert tables.filled(tables.SHORT, renamed)["method"][0] == "teacher nan"
+
+
+def test_the_table_of_one_seed_says_so(rows):
+    pairs = comparison.pairs(METHODS, LABELS, 100, seed=0)
+    text = tables.markdown(tables.comparison(rows.assign(seeds=1), pairs, {}, 40, MACHINE))
+    assert "the mean over 1 seed, of which" in text and "t-test" not in text
+
+
+def test_balanced_accuracy_is_a_column_where_it_can_differ(rows):
+    assert "balanced %" not in tables.filled(tables.WORTH, rows)
+    unequal = tables.filled(tables.WORTH, rows.assign(balanced_accuracy=0.125))
+    assert list(unequal)[2] == "balanced %" and unequal["balanced %"].tolist() == ["12.50"] * len(rows)
+
+
+def test_one_sentence_says_what_ships_and_what_that_is_worth(rows):
+    sentence = tables.what_ships(rows, "ensemble", 40)
+    assert sentence.startswith("What ships is the student from the ensemble: 75.00 % [")
+    assert "] of 40 test images right, +37.50 [+" in sentence
+    assert "one image in 32.000 ms, a file of 0.00 MB, 0.1 x faster and 20.0 x smaller than" in sentence
+    assert "\n" not in sentence and sentence.count(". ") == 0 and sentence.endswith("the ensemble that teaches.")
+
+
+def test_an_ensemble_that_ships_is_not_compared_with_itself(rows):
+    assert tables.what_ships(rows, "simple", 40).endswith("a file of 0.01 MB.")
+
+
+def test_the_table_by_class_begins_with_what_the_last_method_finds_hardest():
+    shares = {"teacher": np.array([0.9, 0.8, 0.7, np.nan]), "student": np.array([0.6, 0.5, 0.987, np.nan])}
+    table = tables.by_class(shares, np.array([1000, 20, 30, 0]), ["a", "b", "c", "none"], most=30)
+    assert table.to_numpy().tolist() == [["b", "20", "80.0", "50.0"], ["a", "1,000", "90.0", "60.0"],
+                                         ["c", "30", "70.0", "98.7"]]  # fmt: skip
+    assert list(table) == ["class", "images", "teacher, %", "student, %"]
+
+
+def test_the_table_by_class_is_cut_to_the_hardest():
+    shares = {"student": np.linspace(1, 0, 1000)}
+    table = tables.by_class(shares, np.ones(1000, int), [str(n) for n in range(1000)], most=30)
+    assert table["class"].tolist() == [str(n) for n in range(999, 969, -1)]
