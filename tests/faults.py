@@ -15,7 +15,8 @@ class Proxy(ThreadingHTTPServer):
     """Fails from request number `start` on, `times` times; then it is well again. Only requests `about` this fail.
 
     fault: `hang` never answers; `drip` takes ages over an answer; `error` answers 500; `drop` closes the connection
-    before the server has heard of the request; `cut` closes it in the middle of the server's answer.
+    before the server has heard of the request; `cut` closes it in the middle of the server's answer, and `lose` before
+    it, so that the client asks again for what is done already.
     """
 
     daemon_threads = True
@@ -53,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.closing.wait()
         elif fault == "error":
             self.send_error(500)
-        elif not fault or fault in ("cut", "drip"):
+        elif not fault or fault in ("cut", "drip", "lose"):
             self.relay(body, fault)
         if fault:
             self.close_connection = True
@@ -63,10 +64,13 @@ class Handler(BaseHTTPRequestHandler):
     def relay(self, body: bytes, fault: str):
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
         upstream.request(self.command, self.path, body, {**self.headers, "Connection": "close"})
-        found = upstream.getresponse()
-        content = found.read()
-        self.send_response(found.status)
-        for name, value in found.getheaders():
+        answer = upstream.getresponse()
+        content = answer.read()
+        upstream.close()
+        if fault == "lose":
+            return
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
             if name.lower() not in HOP:
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(content) + (fault == "cut")))
@@ -76,7 +80,6 @@ class Handler(BaseHTTPRequestHandler):
                 self._headers_buffer = []
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if fault == "cut" else content)
-        upstream.close()
 
     def log_message(self, *words):
         """Nothing: what is asked is counted."""

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.reporting import page, report
+from pipeline.reporting import page
+from pipeline.reporting.page import Gallery, Picture, Section
 from tests.toys import images
 
 NASTY = "<b>&\"'é</b>"
@@ -48,47 +49,68 @@ def png(size=4):
     return file.getvalue()
 
 
+def shown(*parts, folded=False):
+    return page.render("title", [Section("heading", list(parts), folded)])
+
+
 @pytest.fixture(scope="module")
 def document():
     frame = pd.DataFrame({NASTY: [NASTY, "plain"], "value": ["1 < 2", "http://example.org/x.png"]})
-    return page.document(
+    captions = [{NASTY: NASTY}, {"label": "b"}]
+    return page.render(
         NASTY,
         [
-            page.section(NASTY, page.heading(NASTY), page.paragraph(NASTY), page.facts({NASTY: NASTY})),
-            page.section("a table", page.table(frame), page.picture(png(), NASTY)),
-            page.section("images", page.gallery(images(2), [{NASTY: NASTY}, {"label": "b"}]), page.gallery(images(3))),
+            Section(NASTY, [NASTY, frame]),
+            Section(NASTY, [Picture(png(), NASTY)], folded=True),
+            Section("images", [Gallery(images(2), captions), Gallery(images(3))]),
         ],
     )
 
 
 def test_tags_are_balanced(document):
-    assert Parsed(document).tags.count("section") == 3
+    assert Parsed(document).tags.count("section") == 2
 
 
 def test_nothing_is_loaded_and_nothing_runs(document):
     parsed = Parsed(document)
-    assert "script" not in parsed.tags and "link" not in parsed.tags and "iframe" not in parsed.tags
+    assert not {"script", "link", "iframe", "object", "form"} & set(parsed.tags)
     loaded = [value for name, value in parsed.attributes if name in ("src", "href", "srcset", "data", "action")]
     assert len(loaded) == 6 and all(value.startswith("data:image/png;base64,") for value in loaded)
     assert not any(name.startswith("on") for name, _ in parsed.attributes)
-    assert "url(" not in page.STYLE and "@import" not in page.STYLE
+    assert "url(" not in document and "@import" not in document
+    assert ("content", "default-src 'none'; img-src data:; style-src 'unsafe-inline'") in parsed.attributes
 
 
 def test_every_text_is_escaped(document):
     parsed = Parsed(document)
     assert parsed.tags.count("b") == 2  # of the captions' own
-    assert sum(NASTY in text for text in parsed.text) == 11
+    assert sum(NASTY in text for text in parsed.text) == 9
     assert next(value for name, value in parsed.attributes if name == "alt") == NASTY
+
+
+def test_a_folded_section_waits_for_a_click():
+    parsed = Parsed(shown("text", folded=True))
+    assert parsed.tags.count("details") == parsed.tags.count("summary") == 1 and "section" not in parsed.tags
+    assert not any(name == "open" for name, _ in parsed.attributes)
 
 
 def test_a_table_has_a_row_a_row_and_whole_cells():
     long = "x" * 200
-    parsed = Parsed(page.table(pd.DataFrame({"name": ["a", "b"], "value": [long, ""]})))
-    assert (parsed.tags.count("tr"), parsed.tags.count("th"), parsed.tags.count("td")) == (3, 4, 2)
+    parsed = Parsed(shown(pd.DataFrame({"name": ["a", "b"], "value": [long, ""]})))
+    assert (parsed.tags.count("tr"), parsed.tags.count("th"), parsed.tags.count("td")) == (3, 2, 4)
     assert long in parsed.text
 
 
-def shown(html):
+def test_a_long_table_is_shown_to_its_end():
+    parsed = Parsed(shown(pd.DataFrame({"class": [f"class {number}" for number in range(300)]})))
+    assert {"class 0", "class 150", "class 299"} <= set(parsed.text)
+
+
+def test_a_table_with_a_column_of_any_name_is_a_table():
+    assert "table" in Parsed(shown(pd.DataFrame({"png": ["1"], "images": ["2"], "captions": ["3"]}))).tags
+
+
+def embedded(html):
     encoded = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
     return [Image.open(io.BytesIO(base64.b64decode(each))) for each in encoded]
 
@@ -96,28 +118,19 @@ def shown(html):
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
 def test_images_are_embedded_pixel_by_pixel(channels, mode):
     pixels = images(2, size=28, channels=channels)
-    found = shown(page.gallery(pixels))
-    assert [image.mode for image in found] == [mode, mode]
-    for image, expected in zip(found, pixels, strict=True):
+    pictures = embedded(shown(Gallery(pixels)))
+    assert [image.mode for image in pictures] == [mode, mode]
+    for image, expected in zip(pictures, pixels, strict=True):
         assert np.array_equal(np.asarray(image).reshape(expected.shape), expected)
 
 
 def test_small_images_are_enlarged_in_pixels_and_large_ones_reduced():
-    assert 'class="small"' in page.gallery(images(1, size=8))
-    html = page.gallery(images(1, size=224, channels=3))
-    assert 'class="small"' not in html
-    assert shown(html)[0].size == (page.LARGEST, page.LARGEST)
+    assert ("class", "images enlarged") in Parsed(shown(Gallery(images(1, size=8)))).attributes
+    html = shown(Gallery(images(1, size=224, channels=3)))
+    assert ("class", "images") in Parsed(html).attributes
+    assert embedded(html)[0].size == (page.LARGEST, page.LARGEST)
 
 
-def test_the_table_by_class_begins_with_what_the_last_method_finds_hardest():
-    shares = {"teacher": np.array([0.9, 0.8, 0.7, np.nan]), "student": np.array([0.6, 0.5, 0.987, np.nan])}
-    found = report.by_class(shares, np.array([1000, 20, 30, 0]), ["a", "b", "c", "none"], most=30)
-    assert found.to_numpy().tolist() == [["b", "20", "80.0", "50.0"], ["a", "1,000", "90.0", "60.0"],
-                                         ["c", "30", "70.0", "98.7"]]  # fmt: skip
-    assert list(found) == ["class", "images", "teacher, %", "student, %"]
-
-
-def test_the_table_by_class_is_cut_to_the_hardest():
-    shares = {"student": np.linspace(1, 0, 1000)}
-    found = report.by_class(shares, np.ones(1000, int), [str(n) for n in range(1000)], most=30)
-    assert found["class"].tolist() == [str(n) for n in range(999, 969, -1)]
+def test_an_image_of_a_gallery_has_its_own_caption():
+    first, second = shown(Gallery(images(2), [{"label": "cat"}, {"label": "dog"}])).split("<figure>")[1:]
+    assert "<b>cat</b>" in first and "<b>dog</b>" in second

@@ -194,7 +194,7 @@ def test_a_second_backfill_sends_nothing(outcomes):
     assert outcomes["hangs"].again.stdout == "Of 1 runs 0 were sent and 1 were there already.\n"
 
 
-@pytest.mark.parametrize("fault", ["cut", "drop", "error"])
+@pytest.mark.parametrize("fault", ["cut", "lose", "drop", "error"])
 def test_one_lost_answer_never_makes_a_second_run(fault, address, project, monkeypatch):
     """Whichever request it was; MLflow's client sends it again."""
     requests = 0
