@@ -12,6 +12,7 @@ from pipeline.project.randomness import derive
 from pipeline.reporting import figures
 from pipeline.scoring import metrics, statistics
 from pipeline.tracking import registry, server, store, summary, sweeps
+from stages.gathering import drop_stale
 from stages.starting import start_stage
 
 ARTIFACTS = (
@@ -24,6 +25,7 @@ ARTIFACTS = (
 
 def main() -> None:
     record, settings = start_stage("publish")
+    drop_stale(settings)
     made, ways = files.read_json(paths.BENCHMARK), files.read_json(paths.ENSEMBLE_METRICS)
     digests = data.open_info(paths.PREPARED).sha256
     record.params = flatten({**settings.model_dump(), "shipped": made["shipped"], "best_single": made["best_single"]})

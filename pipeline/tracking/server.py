@@ -102,10 +102,9 @@ def _prepare() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it prints the password with it
     from mlflow import MlflowClient
-    from mlflow.utils.logging_utils import disable_logging
 
-    disable_logging()  # it would show addresses, and tracebacks of what is raised anyway
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.CRITICAL)
+    for chatty in ("mlflow", "alembic", "urllib3.connectionpool"):  # addresses, and tracebacks of what is raised anyway
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     path = Path(uri().removeprefix(SQLITE))
     if not uri().startswith(SQLITE) or str(path).startswith("file:") or path.exists():
         return

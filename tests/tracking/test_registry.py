@@ -66,6 +66,7 @@ def test_a_run_registers_its_model_once(client, onnx_file):
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fault", "times"), [("lose", 1), ("drop", float("inf"))])
 def test_registering_that_failed_anywhere_is_made_whole_by_the_next(fault, times, address, onnx_file, monkeypatch):
     """Whichever request it was: one alone whose answer is lost, which MLflow sends again, or all from there on."""

@@ -25,6 +25,8 @@ from tests.conftest import CHECKOUT, run
 from tests.faults import failing
 from tests.tracked import DEAD, log
 
+pytestmark = pytest.mark.long
+
 LONGEST = 30  # seconds that a stage may take longer than with a store that is well
 AT_ONCE = 4
 CREATED, ARTIFACT = 5, 8  # requests after which the run is there, and after which its artifact comes
