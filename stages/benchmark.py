@@ -79,8 +79,7 @@ def _method(entry: Entry, of_teachers: dict[str, np.ndarray], images: np.ndarray
         answers = entry.system.log_probs(np.stack([of_teachers[name] for name in entry.models]))[None]
     else:
         answers = np.stack([latency.onnx_logits(entry.exported(name), images) for name in entry.models])
-    shipped = entry.shipped if entry.is_single else 0
-    return Method(entry.name, entry.kind, metrics.log_softmax(answers), shipped)
+    return Method(entry.name, entry.kind, metrics.log_softmax(answers), entry.shipped)
 
 
 def _costs(

@@ -21,6 +21,7 @@ def main() -> None:
     candidates = [
         Candidate(
             name,
+            entry.kind,
             accuracy=_val_accuracy(entry),
             p95_ms=measured[name]["p95_ms"],
             size_mb=measured[name]["size_bytes"] / 1e6,
@@ -29,19 +30,20 @@ def main() -> None:
         for name, entry in may_ship.items()
     ]
     chosen, reasons = choice.decide(candidates, settings.deploy)
-    source = may_ship[chosen].file
+    source, figures = may_ship[chosen.name].file, chosen.figures
     with files.atomic_write(paths.DEPLOYED) as temporary:
         shutil.copyfile(source, temporary)
-    text = choice.decision(candidates, reasons, {name: entry.kind for name, entry in may_ship.items()})
-    figures = next(each for each in candidates if each.name == chosen).figures
+    text = choice.decision(candidates, reasons)
     files.write_text(paths.DECISION, text)
-    files.write_json(paths.CHOSEN, {"row": chosen, "file": source.as_posix(), **figures, "verdict": reasons[chosen]})
+    files.write_json(
+        paths.CHOSEN, {"row": chosen.name, "file": source.as_posix(), **figures, "verdict": reasons[chosen.name]}
+    )
     print(text)
     store.log(
         record,
         paths.record("choose"),
         settings.tracking,
-        params={"deploy": settings.deploy, "chosen": chosen, "file": source.as_posix()},
+        params={"deploy": settings.deploy, "chosen": chosen.name, "file": source.as_posix()},
         metrics={f"chosen/{key}": value for key, value in figures.items()},
         artifacts=[paths.DECISION, paths.CHOSEN],
     )

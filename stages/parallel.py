@@ -26,13 +26,15 @@ from pipeline import params
 from pipeline.params import Compute
 from pipeline.project import errors
 from pipeline.project.errors import PipelineError
-from stages import dvc_files
+from stages import dvc_files, preload
+from stages.preload import Preloaded
 from stages.schedule import Schedule
 
 RUNNING, UNCHANGED = "Running stage '", "didn't change, skipping"
 CHATTER = ("To track the ch", "To enable auto", "Use `dvc push`", "\tgit add", "\tdvc config", "Updating lock")
 LOCK = Path(".dvc/tmp/repro.lock")
 GLANCE = 0.2  # seconds until it is seen that somebody interrupts
+WORTHWHILE = 4  # stages from which on it saves time to load their libraries once for all
 PATIENCE = 10  # seconds that an interrupted stage has to end by itself
 
 
@@ -69,11 +71,13 @@ def _run(jobs: int, targets: tuple[str, ...]) -> list[str]:
     lanes = _lanes(jobs, gpus, settings)
     free = [gpus[lane % len(gpus)] if gpus else None for lane in range(lanes)]
     running, ran, began, width = {}, [], time.monotonic(), max(map(len, schedule.needs))
-    with _interrupts() as interrupted, ThreadPoolExecutor(lanes) as pool:
+    with _interrupts() as interrupted, ThreadPoolExecutor(lanes) as pool, _libraries(schedule) as libraries:
         while True:
             while free and (name := schedule.next()):
                 device = free.pop()
-                process = _start(name, device)
+                if libraries and name in schedule.alone:
+                    libraries.wait()
+                process = _start(name, device, libraries)
                 running[pool.submit(_follow, process, f"{name:<{width}} | ")] = name, device, process
             if not running:
                 break
@@ -179,11 +183,18 @@ def _shared_out(gpus: list[str], devices: int) -> list[str]:
     return [",".join(gpus[start : start + devices]) for start in range(0, len(gpus) - devices + 1, devices)]
 
 
-def _start(name: str, device: str | None) -> subprocess.Popen:
+def _libraries(schedule: Schedule) -> contextlib.AbstractContextManager[Preloaded | None]:
+    """Loaded once for all stages, where there are enough of them for that to save time."""
+    return preload.start() if schedule.due() >= WORTHWHILE else contextlib.nullcontext()
+
+
+def _start(name: str, device: str | None, libraries: Preloaded | None) -> subprocess.Popen:
     """DVC on one stage, in a process group of its own, on that GPU if there is one."""
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": device} if device else {})
+    environment |= libraries.environment if libraries else {}
+    dvc = [sys.executable, "-m", "stages.dvc", "--wait-for-lock"]
     return subprocess.Popen(
-        ["dvc", "--wait-for-lock", "repro", "--single-item", name], env=environment, text=True, errors="replace",
+        [*dvc, "repro", "--single-item", name], env=environment, text=True, errors="replace",
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
 

@@ -17,11 +17,14 @@ class Schedule:
         self.running, self.done, self.failed, self._ready = set(), set(), set(), set()
         self._sorter = TopologicalSorter(needs)
         self._sorter.prepare()
-        below: dict[str, set[str]] = {name: set() for name in needs}
+        self._below: dict[str, set[str]] = {name: set() for name in needs}
         for name in reversed(list(TopologicalSorter(needs).static_order())):
             for need in needs[name]:
-                below[need] |= {name} | below[name]
-        self._waiting = {name: len(others) for name, others in below.items()}
+                self._below[need] |= {name} | self._below[name]
+
+    def due(self) -> int:
+        """How many stages may have to run."""
+        return len(self.changed.union(*(self._below.get(name, set()) for name in self.changed)))
 
     def next(self) -> str | None:
         """The stage to start now, which counts as running from here on; None: wait for one that runs, or all is over.
@@ -33,7 +36,7 @@ class Schedule:
             self._ready |= due
             for name in set(new) - due:
                 self._end(name)
-        first = max(self._ready, key=lambda name: (self._waiting[name], name), default=None)
+        first = max(self._ready, key=lambda name: (len(self._below[name]), name), default=None)
         if first is None or self.running & self.alone or (self.running and first in self.alone):
             return None
         self._ready.remove(first)

@@ -108,10 +108,10 @@ def _postgres(folder: Path) -> Iterator[str]:
 
 
 def _done(*words: str, cwd: Path, **environment: str) -> str:
-    found = run(*words, cwd=cwd, **environment)
-    if found.returncode:
-        raise PipelineError(f"`{' '.join(words)[:200]}` failed: {found.stdout[-2000:]}{found.stderr[-2000:]}")
-    return found.stdout
+    done = run(*words, cwd=cwd, **environment)
+    if done.returncode:
+        raise PipelineError(f"`{' '.join(words)[:200]}` failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -363,10 +363,10 @@ READERS = {
 def test_a_file_is_refused_and_stays_as_it_is(tmp_path, capfd, name, make, words):
     path = tmp_path / name
     make(path)
-    before = {found: found.read_bytes() for found in tmp_path.iterdir()}
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     said = sentence(lambda: READERS[name](path))
     assert words in said and str(tmp_path) in said
-    assert {found: found.read_bytes() for found in tmp_path.iterdir()} == before
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
     assert "code of a file ran" not in capfd.readouterr().out
 
 
@@ -538,8 +538,8 @@ def cached(prepared, digits):
 
 
 def contents(root: Path) -> dict[Path, bytes]:
-    found = [path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return {path: path.read_bytes() for path in found}
+    files = [path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {path: path.read_bytes() for path in files}
 
 
 def change(project, old, new):

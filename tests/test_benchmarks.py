@@ -102,9 +102,9 @@ def test_a_benchmark_asks_no_module_for_what_it_does_not_have(name):
 @pytest.fixture
 def published(monkeypatch):
     """What is published: by section its table and figures."""
-    found = {}
-    monkeypatch.setattr(page, "publish", lambda section, table, figures: found.update({section: (table, figures)}))
-    return found
+    published = {}
+    monkeypatch.setattr(page, "publish", lambda section, table, figures: published.update({section: (table, figures)}))
+    return published
 
 
 def test_decoding_compares_prepare_with_every_number_of_workers(published, monkeypatch):
@@ -156,7 +156,7 @@ def test_what_fine_tuning_gains_is_paired_with_random_weights_of_the_same_seed()
 
 def test_weights_of_other_names_take_those_of_the_layers_in_their_order():
     first, second = torch.zeros(3, 2), torch.ones(4)
-    found = finetune.renamed({"_a": first, "_b": second}, {"a.weight": torch.empty(3, 2), "b.bias": torch.empty(4)})
-    assert found == {"a.weight": first, "b.bias": second}
+    weights = finetune.renamed({"_a": first, "_b": second}, {"a.weight": torch.empty(3, 2), "b.bias": torch.empty(4)})
+    assert weights == {"a.weight": first, "b.bias": second}
     with pytest.raises(PipelineError, match="layer by layer"):
         finetune.renamed({"_a": first, "_b": second}, {"b.bias": torch.empty(4), "a.weight": torch.empty(3, 2)})

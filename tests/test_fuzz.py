@@ -103,12 +103,12 @@ values = st.recursive(
 
 def places(block: dict, above: tuple = ()) -> list[tuple]:
     """The path to every key."""
-    found = []
+    keys = []
     for key, value in block.items():
-        found.append((*above, key))
+        keys.append((*above, key))
         if isinstance(value, dict):
-            found += places(value, (*above, key))
-    return found
+            keys += places(value, (*above, key))
+    return keys
 
 
 PLACES = places(PRESENT)
@@ -202,9 +202,9 @@ def test_any_params_yaml_is_used_or_refused_in_a_sentence(wanted, accepted, reso
 
 def models(stages: dict) -> list[str]:
     """Of the teachers and students that these stages train."""
-    found = [name.partition("@") for name in stages]
+    executions = [name.partition("@") for name in stages]
     names = {"train_teacher": "", "train_baseline": "baseline-", "distill": ""}
-    return sorted(names[stage] + item for stage, _, item in found if stage in names)
+    return sorted(names[stage] + item for stage, _, item in executions if stage in names)
 
 
 def test_dvc_takes_what_was_accepted(accepted, root):
@@ -293,11 +293,11 @@ def test_any_folder_of_images_is_read_or_refused_in_a_sentence(files, sound, unl
         plant(root / "more", unlabelled if sound else [])
         data = toys.data_params(source="image_folder", path=str(root / "images"), unlabelled=str(root / "more"))
         try:
-            found = sources.load(data, root / "raw")
+            listing = sources.load(data, root / "raw")
         except PipelineError as refused:
             event("the folder is refused")
             assert str(refused)
         else:
             event("the folder is read")
-            assert found.images.shape == (len(found.labels), 8, 8, 3) and found.images.dtype == np.uint8
-            assert len(found.classes) >= 2 and json.dumps(found.classes, ensure_ascii=False).encode()
+            assert listing.images.shape == (len(listing.labels), 8, 8, 3) and listing.images.dtype == np.uint8
+            assert len(listing.classes) >= 2 and json.dumps(listing.classes, ensure_ascii=False).encode()

@@ -148,9 +148,9 @@ def blocks(kind):
 
 
 def test_the_schema_has_no_default():
-    found = blocks(Params)
-    assert len(found) > 15
-    assert not [(kind, name) for kind in found for name, field in kind.model_fields.items() if not field.is_required()]
+    schema = blocks(Params)
+    assert len(schema) > 15
+    assert not [(kind, name) for kind in schema for name, field in kind.model_fields.items() if not field.is_required()]
 
 
 def leaves(block, above=""):

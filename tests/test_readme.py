@@ -39,8 +39,8 @@ def code(page: Path) -> list[str]:
 
 def headings(page: Path) -> set[str]:
     """The anchors that GitHub gives to the page's headings."""
-    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in titles}
 
 
 def test_the_readme_can_be_read_in_one_go():
@@ -73,5 +73,5 @@ def test_every_command_and_file_that_a_page_names_is_there(page):
         assert all(find_spec(module) for module in modules), words
         assert all((CHECKOUT / name).is_file() for name in re.findall(NAMED, words)), words
         for module, names in re.findall(r"^ *from ([\w.]+) import ([\w, ]+)$", words):
-            found = importlib.import_module(module)
-            assert all(hasattr(found, name) or find_spec(f"{module}.{name}") for name in names.split(", ")), words
+            imported = importlib.import_module(module)
+            assert all(hasattr(imported, name) or find_spec(f"{module}.{name}") for name in names.split(", ")), words

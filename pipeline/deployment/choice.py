@@ -15,10 +15,12 @@ FASTER = 0.95  # of the champion's time, as less is within what two measurements
 class Candidate:
     """What may ship.
 
-    accuracy: on val, a fraction. p95_ms: of one image. size_mb: of the file. memory_mb: beyond the bare runtime.
+    kind: as of pipeline.deployment.lineup.Entry. accuracy: on val, a fraction. p95_ms: of one image. size_mb: of the
+    file. memory_mb: beyond the bare runtime.
     """
 
     name: str
+    kind: str
     accuracy: float
     p95_ms: float
     size_mb: float
@@ -26,15 +28,15 @@ class Candidate:
 
     @property
     def figures(self) -> dict[str, float]:
-        """What it is judged by: all but the name."""
-        return {key: value for key, value in vars(self).items() if key != "name"}
+        """What it is judged by."""
+        return {key: value for key, value in vars(self).items() if key not in ("name", "kind")}
 
 
-def decide(candidates: list[Candidate], deploy: Deploy) -> tuple[str, dict[str, str]]:
+def decide(candidates: list[Candidate], deploy: Deploy) -> tuple[Candidate, dict[str, str]]:
     """The fastest of those that keep every constraint and are at most `tolerance` below the best of them.
 
     Returns:
-        its name, and for every candidate in a few words why it ships or why not.
+        it, and for every candidate in a few words why it ships or why not.
     Raises:
         PipelineError: none keeps them all; the sentence has the nearest miss.
     """
@@ -60,16 +62,14 @@ def decide(candidates: list[Candidate], deploy: Deploy) -> tuple[str, dict[str, 
         else:
             below = 100 * (best.accuracy - each.accuracy)
             reasons[each.name] = f"{below:.2f} points below the best, more than the {100 * deploy.tolerance:g} allowed"
-    return chosen.name, reasons
+    return chosen, reasons
 
 
 def _breaches(candidate: Candidate, deploy: Deploy) -> list[tuple[float, str]]:
     """By which part each constraint is missed, and that in words."""
     missed = []
-    for key, limit in deploy.constraints.model_dump().items():
+    for key, limit in deploy.constraints.model_dump(exclude_none=True).items():
         value = getattr(candidate, key)
-        if limit is None:
-            continue
         if key == "accuracy" and value < limit:
             missed.append(((limit - value) / limit, f"{100 * value:.2f} % on val, less than {100 * limit:.2f}"))
         elif key != "accuracy" and value > limit:
@@ -77,15 +77,11 @@ def _breaches(candidate: Candidate, deploy: Deploy) -> list[tuple[float, str]]:
     return missed
 
 
-def decision(candidates: list[Candidate], reasons: dict[str, str], kinds: dict[str, str]) -> str:
-    """Every candidate with what it was judged by, and why it ships or not, as a Markdown table.
-
-    Args:
-        reasons: of `decide`. kinds: by name, as of pipeline.deployment.lineup.Entry.
-    """
+def decision(candidates: list[Candidate], reasons: dict[str, str]) -> str:
+    """Every candidate with what it was judged by, and its reason of `decide`, as a Markdown table."""
     rows = [
         {
-            "candidate": title(kinds[each.name], each.name),
+            "candidate": title(each.kind, each.name),
             "accuracy on val %": f"{100 * each.accuracy:.2f}",
             "p95 ms": f"{each.p95_ms:.3f}",
             "file MB": f"{each.size_mb:.2f}",

@@ -100,12 +100,14 @@ def measure(
     Raises:
         PipelineError: a file is missing or no ONNX, or a process died.
     """
-    largest, costs = max(timing.calls), {}
+    largest = max(timing.calls)
     images = np.array(images[:largest])
     rounds = [_round(systems, images, timing, number, apart) for number in range(1, timing.rounds + 1)]
+    costs = {}
     for name in systems:
-        single = [1e3 * seconds[name][1] for seconds, _, _ in rounds]
-        many = np.concatenate([seconds[name][largest] for seconds, _, _ in rounds])
+        seconds, load, memory = zip(*(measured[name] for measured in rounds), strict=True)
+        single = [1e3 * np.array(each[1]) for each in seconds]
+        many = np.concatenate([each[largest] for each in seconds])
         p50, p95, p99 = np.percentile(np.concatenate(single), [50, 95, 99])
         medians = [np.median(each) for each in single]
         costs[name] = {
@@ -113,8 +115,8 @@ def measure(
             "p95_ms": float(p95),
             "p99_ms": float(p99),
             "images_per_second": largest / float(np.median(many)),
-            "load_ms": 1e3 * min(load[name] for _, load, _ in rounds),
-            "memory_bytes": max(memory[name] for _, _, memory in rounds),
+            "load_ms": 1e3 * min(load),
+            "memory_bytes": max(memory),
             "spread": float(max(medians) / min(medians) - 1),
         }
     return costs
@@ -122,25 +124,22 @@ def measure(
 
 def _round(
     systems: dict[str, Load], images: np.ndarray, timing: Timing, number: int, apart: bool
-) -> tuple[dict[str, dict[int, np.ndarray]], dict[str, float], dict[str, float]]:
+) -> dict[str, tuple[dict[int, list[float]], float, float]]:
     """Each system's seconds by batch size, its seconds to load, and its memory in bytes, in new processes."""
-    taken: dict[str, dict[int, np.ndarray]] = {name: {} for name in systems}
+    seconds: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in timing.calls} for name in systems}
     with _workers(systems, images, timing.threads, apart) as ask:
         for name in systems:
             ask(name, "memory")  # answered once its process has started, which would slow the loading of the others
         load = {name: ask(name, "load") for name in systems}
         for batch, calls in timing.calls.items():
-            seconds: dict[str, list[float]] = {name: [] for name in systems}
             burst, warmup = (BURST, timing.warmup // BURST) if batch == 1 else (1, SLOW_BATCH_WARMUP)
             turns = range(warmup + max(1, calls // timing.rounds // burst))
             for turn in tqdm(turns, desc=f"round {number}, batch {batch}", leave=False, disable=None):
                 for name in systems:
                     took = ask(name, "calls", batch, burst)
-                    seconds[name] += took if turn >= warmup else []
-            for name in systems:
-                taken[name][batch] = np.array(seconds[name])
-        memory = {name: ask(name, "memory") for name in systems}
-    return taken, load, memory
+                    if turn >= warmup:
+                        seconds[name][batch] += took
+        return {name: (seconds[name], load[name], ask(name, "memory")) for name in systems}
 
 
 @contextmanager

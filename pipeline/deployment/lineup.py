@@ -29,13 +29,9 @@ class Entry:
         return self.models.index(self.system.members[0])
 
     @property
-    def is_single(self) -> bool:
-        return self.kind != "ensemble"
-
-    @property
     def file(self) -> Path:
         """The exported file that ships: of an ensemble, which must be the chosen one, its one graph."""
-        return self.exported(self.system.members[0]) if self.is_single else paths.ENSEMBLE_ONNX
+        return paths.ENSEMBLE_ONNX if self.kind == "ensemble" else self.exported(self.system.members[0])
 
     def exported(self, model: str) -> Path:
         """The exported file of one of `models`."""

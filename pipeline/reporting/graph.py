@@ -48,8 +48,8 @@ def draw(graph: nx.DiGraph, path: Path) -> None:
     """A box a stage; lines lead down from it to those that need it. graph: as of `load`."""
     stages = collapse(graph)
     rows, lines = layout(stages)
-    width = max(WIDTH, *(sum(_width(point) + GAP for point in row) + GAP for row in rows))
-    x, y = place(rows, lines, width), {point: ROW * number for number, row in enumerate(rows) for point in row}
+    x, width = place(rows, lines)
+    y = {point: ROW * number for number, row in enumerate(rows) for point in row}
     figure = plt.figure(figsize=(width, ROW * len(rows)))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(ROW * (len(rows) - 0.5), -ROW / 2))
     axes.axis("off")
@@ -83,9 +83,13 @@ def layout(stages: nx.DiGraph) -> tuple[list[list[Point]], list[tuple[Point, Poi
     return rows, sorted(lines, key=str)
 
 
-def place(rows: list[list[Point]], lines: list[tuple[Point, Point]], width: float) -> dict[Point, float]:
-    """The middle of each point: as near to the mean of its neighbours as there is room for, GAP apart."""
+def place(rows: list[list[Point]], lines: list[tuple[Point, Point]]) -> tuple[dict[Point, float], float]:
+    """Where the middle of each point is, in inches from the left, and how wide the picture is.
+
+    A point is as near to the mean of its neighbours as those beside it let it be.
+    """
     neighbours, x = nx.Graph(lines), {}
+    width = max(WIDTH, *(sum(_width(point) + GAP for point in row) + GAP for row in rows))
     neighbours.add_nodes_from(point for row in rows for point in row)
     for sweep in range(SWEEPS):
         for row in rows if sweep % 2 == 0 else reversed(rows):
@@ -99,7 +103,7 @@ def place(rows: list[list[Point]], lines: list[tuple[Point, Point]], width: floa
             for point in reversed(row):
                 x[point] = min(x[point], free - GAP - _width(point) / 2)
                 free = x[point] - _width(point) / 2
-    return x
+    return x, width
 
 
 def _width(point: Point) -> float:

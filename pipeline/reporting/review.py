@@ -13,7 +13,6 @@ from pipeline.project.errors import PipelineError
 from pipeline.reporting.tables import pipes
 from pipeline.scoring import statistics
 from pipeline.tracking import versions
-from pipeline.tracking.summary import Version
 
 STUDENT = "student_accuracy"
 JUDGED = {  # the accuracies of metrics/summary.json that must not fall
@@ -27,22 +26,21 @@ JUDGED = {  # the accuracies of metrics/summary.json that must not fall
 class Answers:
     """What one version answered on test.
 
-    table: of pipeline.reporting.comparison.predictions. rows: the method behind each accuracy of metrics/summary.json.
+    table: of pipeline.reporting.comparison.predictions. benchmark: metrics/benchmark.json of the same version.
     """
 
     table: pd.DataFrame
-    rows: dict[str, str]
+    benchmark: dict[str, Any]
 
-    @classmethod
-    def of(cls, table: pd.DataFrame, benchmark: dict[str, Any]) -> "Answers":
-        """benchmark: metrics/benchmark.json of the same version."""
-        rows = {
-            STUDENT: list(benchmark["shipped"])[-1],
+    @property
+    def rows(self) -> dict[str, str]:
+        """The method behind each accuracy of metrics/summary.json."""
+        return {
+            STUDENT: list(self.benchmark["shipped"])[-1],
             "alone_accuracy": BASELINE,
-            "single_accuracy": benchmark["best_single"],
-            "ensemble_accuracy": benchmark["chosen_ensemble"],
+            "single_accuracy": self.benchmark["best_single"],
+            "ensemble_accuracy": self.benchmark["chosen_ensemble"],
         }
-        return cls(table, rows)
 
     def hits(self, row: str) -> np.ndarray:
         """(samples,) hits of the row's method, the mean over its seeds."""
@@ -125,19 +123,11 @@ def headline(review: Review) -> str:
     return f"The taught student {verdict} that of {review.base}: {went} [{100 * low:+.2f}, {100 * high:+.2f}]."
 
 
-def in_mlflow(run: Version | None) -> str:
-    """Where the newest summary run is, in a sentence of Markdown."""
-    if run is None:
-        return "MLflow has no summary run."
-    name = f"[{run.name}]({run.address})" if run.address else run.name
-    return f"The newest summary run in MLflow: {name}, `{run.id}`."
-
-
 def markdown(review: Review, picture: str, run: str) -> str:
     """The whole report.
 
     Args:
-        picture: of accuracy against latency, relative to where the report lies. run: of `in_mlflow`.
+        picture: of accuracy against latency, relative to where the report lies. run: of tracking.summary.newest.
     """
     params = [(name, *values) for name, values in review.params.items()]
     ran = ", ".join(f"`{stage}`" for stage in review.stages)

@@ -6,7 +6,6 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 from pipeline import params
 from pipeline.params import Tracking
@@ -58,22 +57,19 @@ def _send(record: Record, tracking: Tracking, runs: dict[str, str], description:
     return store.send(record, tracking.experiment, client)[0]
 
 
-class Version(NamedTuple):
-    """A summary run; its address is empty where MLflow has no server."""
+def newest(tracking: Tracking) -> str:
+    """A sentence of Markdown on the newest finished summary run, with a link where MLflow has a server.
 
-    name: str
-    id: str
-    address: str
-
-
-def newest(tracking: Tracking) -> Version | None:
-    """The newest finished summary run, if there is one. Raises PipelineError: MLflow can't be reached."""
+    Raises:
+        PipelineError: MLflow can't be reached.
+    """
     runs = _finished(tracking.experiment, "publish")
     if not runs:
-        return None
-    info = runs[0].info
-    address = f"{server.site()}/#/experiments/{info.experiment_id}/runs/{info.run_id}" if server.site() else ""
-    return Version(info.run_name, info.run_id, address)
+        return "MLflow has no summary run."
+    info, name = runs[0].info, runs[0].info.run_name
+    if server.site():
+        name = f"[{name}]({server.site()}/#/experiments/{info.experiment_id}/runs/{info.run_id})"
+    return f"The newest summary run in MLflow: {name}, `{info.run_id}`."
 
 
 def address(tracking: Tracking) -> str:

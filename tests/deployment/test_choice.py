@@ -4,10 +4,10 @@ from pipeline.deployment.choice import Candidate, decide, decision, promote
 from pipeline.params import Constraints, Deploy
 from pipeline.project.errors import PipelineError
 
-BIG = Candidate("big", accuracy=0.94, p95_ms=2.0, size_mb=30, memory_mb=80)
-SMALL = Candidate("small", accuracy=0.92, p95_ms=0.1, size_mb=2, memory_mb=9)
-INT8 = Candidate("int8", accuracy=0.918, p95_ms=0.05, size_mb=0.5, memory_mb=6)
-WEAK = Candidate("weak", accuracy=0.90, p95_ms=0.04, size_mb=0.4, memory_mb=5)
+BIG = Candidate("big", "teacher", accuracy=0.94, p95_ms=2.0, size_mb=30, memory_mb=80)
+SMALL = Candidate("small", "teacher", accuracy=0.92, p95_ms=0.1, size_mb=2, memory_mb=9)
+INT8 = Candidate("int8", "int8", accuracy=0.918, p95_ms=0.05, size_mb=0.5, memory_mb=6)
+WEAK = Candidate("weak", "student", accuracy=0.90, p95_ms=0.04, size_mb=0.4, memory_mb=5)
 ALL = [BIG, SMALL, INT8, WEAK]
 
 
@@ -30,13 +30,13 @@ def deploy(tolerance=0.0, **constraints):
     ],
 )
 def test_the_fastest_within_tolerance_of_the_best_that_keeps_the_constraints(settings, chosen):
-    assert decide(ALL, settings)[0] == chosen
-    assert decide(ALL[::-1], settings)[0] == chosen
+    assert decide(ALL, settings)[0].name == chosen
+    assert decide(ALL[::-1], settings)[0].name == chosen
 
 
 def test_every_candidate_hears_why():
     chosen, reasons = decide(ALL, deploy(p95_ms=1.0, tolerance=0.003))
-    assert chosen == "int8" and list(reasons) == ["big", "small", "int8", "weak"]
+    assert chosen.name == "int8" and list(reasons) == ["big", "small", "int8", "weak"]
     assert reasons["big"] == "p95_ms 2, more than 1"
     assert reasons["small"] == "slower: 0.100 ms"
     assert reasons["int8"].startswith("ships: 91.80 % on val")
@@ -44,8 +44,7 @@ def test_every_candidate_hears_why():
 
 
 def test_the_decision_has_a_line_a_candidate():
-    reasons, kinds = {"small": "ships", "weak": "below the best"}, {"small": "teacher", "weak": "student"}
-    header, _, *lines = decision([SMALL, WEAK], reasons, kinds).splitlines()
+    header, _, *lines = decision([SMALL, WEAK], {"small": "ships", "weak": "below the best"}).splitlines()
     assert [cell.strip() for cell in header.split("|")][2] == "accuracy on val %"
     assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines] == [
         ["teacher small", "92.00", "0.100", "2.00", "9.0", "ships"],

@@ -3,6 +3,7 @@ import pytest
 from pipeline.deployment import lineup
 from pipeline.ensembles.ensemble import alone, uniform
 from pipeline.project import paths
+from tests.deployment.rows import ARMS, ENTRIES
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,17 @@ def test_the_best_seed_is_best_by_accuracy_then_by_nll_then_first(accuracies, nl
 )
 def test_what_ships_is_one_file(kind, system, file):
     assert lineup.Entry("row", kind, system, system.members).file == file
+
+
+def test_teachers_ensembles_students_and_the_int8_of_what_may_ship_stand_in_that_order():
+    assert [(entry.kind, entry.name) for entry in ENTRIES] == [
+        *[("teacher", name) for name in ("big", "small", "weak")],
+        *[("ensemble", name) for name in ("simple", "weighted")],
+        *[("student", name) for name in ARMS],
+        *[("int8", f"{name}_int8") for name in ("big", *ARMS)],
+    ]
+
+
+def test_of_an_arm_the_seed_that_is_best_on_val_ships():
+    taught = next(entry for entry in ENTRIES if entry.name == "ensemble")
+    assert taught.system.members == ["ensemble-1"] and taught.shipped == 1

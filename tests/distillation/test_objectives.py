@@ -85,14 +85,14 @@ def test_every_soft_term_is_lowest_at_equality(name):
 @pytest.mark.parametrize("name", SOFT_TERMS)
 def test_every_soft_term_is_found_by_its_name(name):
     student, teacher, labels = random_logits(1), random_logits(2), torch.arange(16) % 5
-    found = soft_term(name, student, labels, teacher, 3.0, {})
-    assert found.item() == pytest.approx(SOFT_TERMS[name](student, teacher, labels).item(), rel=1e-12)
+    loss = soft_term(name, student, labels, teacher, 3.0, {})
+    assert loss.item() == pytest.approx(SOFT_TERMS[name](student, teacher, labels).item(), rel=1e-12)
 
 
 def test_weights_reach_their_objective():
     student, teacher, labels = random_logits(1), random_logits(2), torch.arange(16) % 5
-    found = soft_term("dkd", student, labels, teacher, 2.0, {"others": 0.5})
-    assert found.item() == pytest.approx(dkd(student, labels, teacher, 2.0, 1.0, 0.5).item(), rel=1e-12)
+    loss = soft_term("dkd", student, labels, teacher, 2.0, {"others": 0.5})
+    assert loss.item() == pytest.approx(dkd(student, labels, teacher, 2.0, 1.0, 0.5).item(), rel=1e-12)
 
 
 def test_an_unknown_objective_is_refused():
@@ -115,8 +115,8 @@ def test_dkd_by_hand():
     teacher, student = (torch.tensor([row], dtype=torch.float64).log() for row in ([0.5, 0.3, 0.2], [0.4, 0.4, 0.2]))
     target = 0.5 * math.log(0.5 / 0.4) + 0.5 * math.log(0.5 / 0.6)
     others = 0.6 * math.log(0.6 / (2 / 3)) + 0.4 * math.log(0.4 / (1 / 3))
-    found = dkd(student, torch.tensor([0]), teacher, 1.0, 1.5, 4.0)
-    assert found.item() == pytest.approx(1.5 * target + 4.0 * others, rel=1e-12)
+    loss = dkd(student, torch.tensor([0]), teacher, 1.0, 1.5, 4.0)
+    assert loss.item() == pytest.approx(1.5 * target + 4.0 * others, rel=1e-12)
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(3.0, 0.0), (1.0, 5.0), (0.2, -7.0)])

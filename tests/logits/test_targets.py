@@ -34,8 +34,8 @@ WHOLE = np.stack([np.random.default_rng(2).normal(0, 2, (25, 4)).astype(np.float
 
 def test_a_student_reads_the_logits_of_the_view_and_the_samples_that_it_sees():
     ids = np.array([7, 0, 24])
-    found = targets.reader(WHOLE, (2, 25, 4), temperature=3.0)(1, ids)
-    assert found.dtype == np.float32 and np.array_equal(found, WHOLE[1, ids])
+    rows = targets.reader(WHOLE, (2, 25, 4), temperature=3.0)(1, ids)
+    assert rows.dtype == np.float32 and np.array_equal(rows, WHOLE[1, ids])
 
 
 def test_a_student_reads_top_k_rows_for_its_temperature():

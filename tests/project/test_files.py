@@ -23,7 +23,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path):
     with pytest.raises(KeyboardInterrupt), files.atomic_write(path) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
-    assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("file", "old")]
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("file", "old")]
 
 
 def test_json_comes_back_as_it_was_written(tmp_path):

@@ -17,11 +17,11 @@ FORBIDDEN = ("torch.hub.load", "pd.read_pickle", "eval", "exec", "compile", "os.
 
 def faults(tree: ast.AST) -> list[str]:
     """What in a file's code loads what may run code, or hands text to a shell, each with its line."""
-    found = []
+    refusals = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            found += [f"line {node.lineno}: {name}" for name in names if name.split(".")[0] in RUN_CODE]
+            refusals += [f"line {node.lineno}: {name}" for name in names if name.split(".")[0] in RUN_CODE]
         elif isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             given = {option.arg: ast.unparse(option.value) for option in node.keywords}
@@ -34,8 +34,8 @@ def faults(tree: ast.AST) -> list[str]:
                 or given.get("shell", "False") != "False"
             )
             if refused:
-                found.append(f"line {node.lineno}: {ast.unparse(node)[:60]}")
-    return found
+                refusals.append(f"line {node.lineno}: {ast.unparse(node)[:60]}")
+    return refusals
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(CHECKOUT)))

@@ -67,16 +67,16 @@ def test_gain_intervals_are_paired(rows):
     row = rows.set_index("method").loc["ensemble"]
     gain = np.tile([0.5, -0.5, 0, 0], 10)
     draws = np.random.default_rng(1).choice(gain, (4000, 40)).mean(axis=1)
-    found = (row["gain_over_teacher_low"], row["gain_over_teacher_high"])
-    assert found == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])), abs=0.02)
+    interval = (row["gain_over_teacher_low"], row["gain_over_teacher_high"])
+    assert interval == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])), abs=0.02)
 
 
 def test_p_values_are_mcnemars_between_what_ships_after_holm_over_all_gains(rows):
     right = {m.name: m.log_probs[0].argmax(axis=1) == LABELS for m in METHODS}
     tests = [(name, "big") for name in right if name != "big"] + [(n, "baseline") for n in right if n != "baseline"]
     expected = statistics.holm(np.array([statistics.mcnemar(right[a], right[b]) for a, b in tests]))
-    found = [column(rows, "gain_over_teacher_p" if b == "big" else "gain_over_alone_p")[a] for a, b in tests]
-    assert found == pytest.approx(expected.tolist())
+    corrected = [column(rows, "gain_over_teacher_p" if b == "big" else "gain_over_alone_p")[a] for a, b in tests]
+    assert corrected == pytest.approx(expected.tolist())
     assert column(rows, "gain_over_teacher_p")["big"] == column(rows, "gain_over_alone_p")["baseline"] == 1
 
 
@@ -111,10 +111,10 @@ def test_compression_and_speed_up_refer_to_the_ensemble_that_teaches(rows):
 
 
 def test_headline_survives_strict_json(rows):
-    found = comparison.headline(rows)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["ensemble"]["size_bytes"] == 250
-    assert set(found) == set(rows["method"])
+    headline = comparison.headline(rows)
+    assert json.loads(json.dumps(headline, allow_nan=False)) == headline
+    assert headline["ensemble"]["size_bytes"] == 250
+    assert set(headline) == set(rows["method"])
 
 
 def test_test_images_of_unequal_classes_add_balanced_accuracy(rows):

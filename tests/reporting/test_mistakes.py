@@ -10,22 +10,22 @@ LABELS = np.array([0, 0, 0, 1, 1, 2])
 
 def test_accuracy_by_class_is_the_mean_over_seeds_and_nan_for_a_class_of_no_samples():
     answers = np.array([[0, 0, 1, 1, 1, 0], [0, 1, 1, 1, 0, 0]])
-    found = mistakes.accuracy_by_class(answers, LABELS, 4)
-    assert found[:3] == pytest.approx([(2 / 3 + 1 / 3) / 2, (1 + 0.5) / 2, 0])
-    assert np.isnan(found[3])
+    shares = mistakes.accuracy_by_class(answers, LABELS, 4)
+    assert shares[:3] == pytest.approx([(2 / 3 + 1 / 3) / 2, (1 + 0.5) / 2, 0])
+    assert np.isnan(shares[3])
 
 
 def test_accuracy_by_class_weighted_by_its_samples_is_the_accuracy():
     rng = np.random.default_rng(0)
     labels, answers = rng.integers(0, 5, 200), rng.integers(0, 5, (3, 200))
-    found = mistakes.accuracy_by_class(answers, labels, 5)
-    assert found @ np.bincount(labels, minlength=5) / 200 == pytest.approx((answers == labels).mean())
+    shares = mistakes.accuracy_by_class(answers, labels, 5)
+    assert shares @ np.bincount(labels, minlength=5) / 200 == pytest.approx((answers == labels).mean())
 
 
 def test_confused_pairs_come_by_frequency_then_by_class_with_their_samples():
     answers = np.array([0, 2, 2, 0, 2, 1])
-    found = [(pair.label, pair.answer, pair.samples.tolist()) for pair in mistakes.confused(answers, LABELS, 3)]
-    assert found == [(0, 2, [1, 2]), (1, 0, [3]), (1, 2, [4])]
+    pairs = [(pair.label, pair.answer, pair.samples.tolist()) for pair in mistakes.confused(answers, LABELS, 3)]
+    assert pairs == [(0, 2, [1, 2]), (1, 0, [3]), (1, 2, [4])]
 
 
 def test_who_makes_no_mistake_confuses_nothing():
@@ -44,6 +44,6 @@ def test_spread_is_even_from_the_first_on():
 
 @given(st.integers(0, 50), st.integers(1, 30))
 def test_spread_takes_as_many_as_there_are_each_once_in_order(samples, most):
-    found = mistakes.spread(np.arange(samples), most)
-    assert len(found) == min(samples, most)
-    assert (np.diff(found) >= 1).all()
+    taken = mistakes.spread(np.arange(samples), most)
+    assert len(taken) == min(samples, most)
+    assert (np.diff(taken) >= 1).all()

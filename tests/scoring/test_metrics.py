@@ -35,9 +35,9 @@ def test_log_softmax_agrees_with_scipy(logits):
 
 def test_log_softmax_of_half_precision_is_computed_in_float64():
     logits = np.array([[0.5, 60_000, -60_000]], np.float16)
-    found = metrics.log_softmax(logits)
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, scipy.special.log_softmax(logits.astype(np.float64), axis=-1))
+    log_probs = metrics.log_softmax(logits)
+    assert log_probs.dtype == np.float64
+    np.testing.assert_allclose(log_probs, scipy.special.log_softmax(logits.astype(np.float64), axis=-1))
 
 
 @settings(max_examples=20, deadline=None)

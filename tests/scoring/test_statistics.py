@@ -33,8 +33,8 @@ def test_the_bootstrap_agrees_with_resampling_the_samples():
     rng = np.random.default_rng(1)
     values = rng.choice([-1, -1 / 3, 0, 2 / 3, 1], 300, p=[0.1, 0.1, 0.5, 0.1, 0.2])
     naive = np.percentile(rng.choice(values, (5000, 300)).mean(axis=1), [2.5, 97.5])
-    found = statistics.bootstrap_interval(values, resamples=5000, seed=2)
-    assert found == pytest.approx(naive, abs=0.06 * (naive[1] - naive[0]))
+    interval = statistics.bootstrap_interval(values, resamples=5000, seed=2)
+    assert interval == pytest.approx(naive, abs=0.06 * (naive[1] - naive[0]))
 
 
 def test_all_rows_see_the_same_resamples():

@@ -124,8 +124,8 @@ def test_every_out_is_below_a_folder_that_no_images_may_be_in():
 
 
 def outs(stage: dict, kind: str) -> list[str]:
-    found = stage.get("do", stage).get(kind, [])
-    return [next(iter(out)) if isinstance(out, dict) else out for out in found]
+    declared = stage.get("do", stage).get(kind, [])
+    return [next(iter(out)) if isinstance(out, dict) else out for out in declared]
 
 
 def test_the_words_that_commands_take_from_params_are_names_of_teachers_sources_and_seeds_alone():

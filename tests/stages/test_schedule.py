@@ -69,3 +69,10 @@ def test_the_stage_that_most_others_wait_for_comes_first():
 
 def ancestors(needs, name):
     return needs[name] | {above for direct in needs[name] for above in ancestors(needs, direct)}
+
+
+def test_due_is_what_has_changed_and_all_that_depends_on_it():
+    needs = {"prepare": set(), "train": {"prepare"}, "time": set(), "report": {"train", "time"}}
+    assert Schedule(needs, set(), {"train"}).due() == 2
+    assert Schedule(needs, set(), {"prepare", "time"}).due() == 4
+    assert Schedule(needs, set(), set()).due() == 0

@@ -25,8 +25,8 @@ def test_two_checkouts_with_one_cache_and_one_sqlite_both_finish_with_the_same_b
         assert "warning:" not in each.stderr
     assert verify.outs(roots[0]) == verify.outs(roots[1])
     client = MlflowClient(store)
-    found = {each.name: each.experiment_id for each in client.search_experiments()}
-    logged = {experiment: client.search_runs([found[experiment]], max_results=1000)
+    ids = {each.name: each.experiment_id for each in client.search_experiments()}
+    logged = {experiment: client.search_runs([ids[experiment]], max_results=1000)
               for experiment in ("distillation", "distillation-stages")}  # fmt: skip
     assert {run.info.status for runs in logged.values() for run in runs} == {"FINISHED"}
     assert len(logged["distillation"]) == 2

@@ -115,7 +115,8 @@ def test_no_secret_is_stored_or_shown_by_a_server_that_answers(secret_address, p
 
 def test_addresses_of_pages_have_neither_user_nor_query(secret_address, project, monkeypatch):
     summary.log(Record("publish"), SETTINGS, "table")
-    pages = (summary.newest(SETTINGS).address, summary.address(SETTINGS))
+    link = summary.newest(SETTINGS).partition("](")[2].partition(")")[0]
+    pages = (link, summary.address(SETTINGS))
     assert all(page.startswith("http://127.0.0.1:") and shows_none(page) and "@" not in page for page in pages)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:pa55word@host:5000/mlflow/?api_key=t0ken")
     assert server.site() == "https://host:5000/mlflow"

@@ -89,12 +89,12 @@ def test_there_are_no_earlier_runs_where_nothing_was_logged(project):
 
 
 def test_the_newest_version_is_the_last_finished_run_of_the_experiment(project):
-    assert summary.newest(SETTINGS) is None
+    assert summary.newest(SETTINGS) == "MLflow has no summary run."
     first, second = publish(seed=0), publish(seed=1)
     log(project)  # of a stage, in an experiment of its own
-    assert summary.newest(SETTINGS) == ("seed 0 -> 1", second, "")
+    assert summary.newest(SETTINGS) == f"The newest summary run in MLflow: seed 0 -> 1, `{second}`."
     server.connect().set_terminated(second, "FAILED")
-    assert summary.newest(SETTINGS).id == first
+    assert f"`{first}`" in summary.newest(SETTINGS)
 
 
 def test_a_dead_server_has_no_newest_version(project, monkeypatch):

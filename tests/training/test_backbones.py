@@ -94,8 +94,8 @@ def test_with_the_pretrained_head_the_logits_are_the_originals(pretrained):
     model.net.get_classifier().load_state_dict(net.get_classifier().state_dict())
     images = toys.images(4, size=28, channels=3)
     with torch.inference_mode():
-        found, expected = model(torch.from_numpy(images)), net(prepared(images))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        answers, expected = model(torch.from_numpy(images)), net(prepared(images))
+    torch.testing.assert_close(answers, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
@@ -132,8 +132,8 @@ def test_the_same_weights_from_a_file_are_the_same_body(pretrained, tmp_path, mo
     headless = {name: value for name, value in pretrained[0].state_dict().items() if not name.startswith("fc.")}
     save_file(headless, tmp_path / "headless.safetensors")
     for name in ("weights.pth", "headless.safetensors"):
-        found = built(f"file:{tmp_path / name}", model="test_resnet", kwargs=kwargs).net.state_dict()
-        assert all(torch.equal(found[layer], value) for layer, value in headless.items())
+        loaded = built(f"file:{tmp_path / name}", model="test_resnet", kwargs=kwargs).net.state_dict()
+        assert all(torch.equal(loaded[layer], value) for layer, value in headless.items())
 
 
 def test_a_saved_model_is_rebuilt_without_its_backbone(pretrained, tmp_path, model):
@@ -195,8 +195,8 @@ def test_what_the_hub_has_given_once_is_not_asked_for_again(pretrained, tmp_path
     for name in ("config.json", "model.safetensors"):
         (snapshot / name).write_bytes((pretrained[1] / name).read_bytes())
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    found = built("hf-hub:some/one", backbone_sha256=None)
-    assert torch.equal(found.net.state_dict()["conv1.0.weight"], pretrained[0].state_dict()["conv1.0.weight"])
+    model = built("hf-hub:some/one", backbone_sha256=None)
+    assert torch.equal(model.net.state_dict()["conv1.0.weight"], pretrained[0].state_dict()["conv1.0.weight"])
     with pytest.raises(PipelineError, match="have another digest"):
         built("hf-hub:some/one", backbone_sha256="0" * 64)
 

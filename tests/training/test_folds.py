@@ -4,8 +4,8 @@ from pipeline.training import folds
 
 
 def test_folds_are_of_about_equal_size_and_every_id_is_in_one():
-    found = folds.fold_of(np.arange(30_000), 3, seed=0)
-    assert set(found) == {0, 1, 2} and np.bincount(found).min() > 9700
+    assigned = folds.fold_of(np.arange(30_000), 3, seed=0)
+    assert set(assigned) == {0, 1, 2} and np.bincount(assigned).min() > 9700
 
 
 def test_the_fold_of_an_id_does_not_depend_on_the_others():

@@ -251,12 +251,12 @@ def test_each_layer_has_its_share_of_the_rate():
     """By hand: of a body of a stem and four blocks, a head learns at the whole rate, each layer before it at half."""
     model = toys.classifier()
     groups = loop.decayed_groups(model, weight_decay=0.1, layer_decay=0.5)
-    found = {id(parameter): (group["lr_scale"], group["weight_decay"]) for group in groups
+    rates = {id(parameter): (group["lr_scale"], group["weight_decay"]) for group in groups
              for parameter in group["params"]}  # fmt: skip
     layers = {"conv1": 5, "bn1": 5, "layer1": 4, "layer2": 3, "layer3": 2, "layer4": 1, "fc": 0}
     for name, parameter in model.net.named_parameters():
         share = 0.5 ** layers[name.split(".")[0]]
-        assert found[id(parameter)] == (share, 0.1 if parameter.ndim > 1 else 0), name
+        assert rates[id(parameter)] == (share, 0.1 if parameter.ndim > 1 else 0), name
 
 
 def test_rates_follow_the_layers_through_training():

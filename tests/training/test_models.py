@@ -71,8 +71,8 @@ def test_the_model_normalises_its_pixels_itself():
 
 
 def test_logits_are_float32_one_a_class():
-    found = logits(toys.classifier(info=COLOURS), toys.images(4, channels=3))
-    assert (found.dtype, found.shape) == (torch.float32, (4, 3))
+    answers = logits(toys.classifier(info=COLOURS), toys.images(4, channels=3))
+    assert (answers.dtype, answers.shape) == (torch.float32, (4, 3))
 
 
 def test_equal_seeds_build_equal_weights():

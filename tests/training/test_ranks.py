@@ -43,9 +43,9 @@ def difference(one, other):
 
 @pytest.mark.parametrize("devices", [2, 3])
 def test_several_ranks_learn_what_one_does(made, devices):
-    found = difference(weights(made[1]), weights(made[devices]))
-    print(f"{devices} ranks, three epochs: weights differ by {found:.1e}")
-    assert 0 < found < 1e-5
+    distance = difference(weights(made[1]), weights(made[devices]))
+    print(f"{devices} ranks, three epochs: weights differ by {distance:.1e}")
+    assert 0 < distance < 1e-5
 
 
 @pytest.mark.parametrize("devices", [2, 3])

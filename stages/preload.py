@@ -1,0 +1,132 @@
+"""Processes that start with their libraries loaded: importing torch and MLflow takes longer than most stages work.
+
+`stages.parallel` starts one process that imports them, and DVC and the stages are forks of it. It only saves time: the
+commands, their results and what they print are the same without it. Elsewhere than on Linux it is left out.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import multiprocessing
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+LIBRARIES = (
+    *("torch", "torchvision.transforms.v2", "timm", "timm.optim", "onnxruntime", "onnxruntime.quantization"),
+    *("mlflow", "mlflow.onnx", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.artifact.local_artifact_repo"),
+    *("pandas", "scipy.stats", "sklearn.metrics", "matplotlib.pyplot", "networkx", "jinja2", "pydantic", "ruamel.yaml"),
+    *("dvc.cli", "dvc.repo", "dvc.repo.reproduce", "dvc.commands.repro", "dvc.api"),
+)
+ADDRESS = "STAGES_PRELOADED"  # of the process that has them; its commands find it in their environment
+MESSAGE = 2**20  # bytes, more than an environment has
+FORWARDED = (signal.SIGINT, signal.SIGTERM)
+
+
+class Preloaded:
+    """The process that has the libraries, from outside."""
+
+    def __init__(self, address: Path) -> None:
+        self.address, self.environment = address, {ADDRESS: str(address)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "stages.preload", address], start_new_session=True,
+            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}, stdin=subprocess.PIPE,
+        )  # fmt: skip
+
+    def wait(self) -> None:
+        """Until it is idle: what measures time must not run beside its imports."""
+        while self._process.poll() is None and not self.address.exists():
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        self._process.stdin.close()
+        self._process.kill()
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def start() -> Iterator[Preloaded | None]:
+    """What it has started goes on when it stops; None where the operating system can't fork so."""
+    if sys.platform != "linux":
+        yield None
+        return
+    with TemporaryDirectory() as folder:
+        preloaded = Preloaded(Path(folder) / "socket")
+        try:
+            yield preloaded
+        finally:
+            preloaded.stop()
+
+
+def run(words: list[str]) -> None:
+    """Let a fork run the module with its words, and end as it does; return if there is no process to fork."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        try:
+            connection.connect(os.environ[ADDRESS])
+        except OSError:  # it is still importing, or has ended
+            return
+        for number in FORWARDED:
+            signal.signal(number, lambda number, _: connection.send(bytes([number])))
+        request = {"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}  # noqa: PTH109
+        socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
+        status = connection.recv(1)
+        os._exit(status[0] if status else 1)
+
+
+def serve(address: str) -> None:
+    """Import, then fork for every request, until the process that started this one ends."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy every page
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who keep the forks
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(address)
+        listener.listen()
+        while listener in select.select([listener, sys.stdin], [], [])[0]:
+            connection, _ = listener.accept()
+            with connection:
+                if not os.fork():
+                    listener.close()
+                    _keep(connection)
+                    os._exit(0)
+
+
+def _keep(connection: socket.socket) -> None:
+    """Run what is asked for in a fork, pass signals on to it and its status back."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    message, streams, _, _ = socket.recv_fds(connection, MESSAGE, 3)
+    process = multiprocessing.get_context("fork").Process(target=_work, args=(json.loads(message), streams))
+    process.start()
+    while process.sentinel not in select.select([connection, process.sentinel], [], [])[0]:
+        number = connection.recv(1)
+        os.killpg(process.pid, number[0] if number else signal.SIGKILL)  # nothing to come: the command was killed
+    process.join()
+    with contextlib.suppress(OSError):
+        connection.send(bytes([process.exitcode if process.exitcode >= 0 else 128 - process.exitcode]))
+
+
+def _work(request: dict, streams: list[int]) -> None:
+    """Take the place of the process that asked, in a group of processes of its own."""
+    os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.path[0], sys.argv = request["folder"], request["words"]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

@@ -1,0 +1,113 @@
+"""Commands whose work a fork does: the way in which the checkout's stages start, and commands made up."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from tests.conftest import CHECKOUT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere stages are not forked")
+SERVER = "import sys; from stages import preload; preload.LIBRARIES = ('colorsys',); preload.serve(sys.argv[1])"
+TELL = """\
+import json, os, sys
+told = {"argv": sys.argv[1:], "name": __name__, "main": sys.modules["__main__"].__spec__.name, "cwd": os.getcwd(),
+        "said": os.environ.get("SAID"), "loaded": "colorsys" in sys.modules}
+print(json.dumps(told))
+print("and this", file=sys.stderr)
+sys.exit(7)
+"""
+SLEEP = """\
+import os, time
+print(os.getpid(), flush=True)
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    raise SystemExit(5)
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "stages").mkdir()
+    for name in ("__init__.py", "preload.py"):
+        shutil.copy(CHECKOUT / "stages" / name, tmp_path / "stages")
+    (tmp_path / "stages/tell.py").write_text(TELL)
+    (tmp_path / "stages/sleep.py").write_text(SLEEP)
+    (tmp_path / "stages/fail.py").write_text("raise ValueError('of its own')\n")
+    return tmp_path
+
+
+@pytest.fixture
+def address(root):
+    """Of a process that is ready to be forked."""
+    address = root / "socket"
+    server = subprocess.Popen([sys.executable, "-c", SERVER, address], cwd=root, stdin=subprocess.PIPE)
+    while not address.exists():
+        time.sleep(0.01)
+    yield address
+    server.stdin.close()
+    assert server.wait(10) == 0
+
+
+def command(root, address, name, *words):
+    environment = os.environ | {"STAGES_PRELOADED": str(address), "SAID": "yes"}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-m", f"stages.{name}", *words], cwd=root, env=environment, text=True,
+                            start_new_session=True, **pipes)  # fmt: skip
+
+
+def gone(pid):
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_fork_works_as_the_command_itself_would_and_has_the_libraries(root, address):
+    told = {}
+    for socket in (address, root / "nobody"):
+        process = command(root, socket, "tell", "a b", "--flag")
+        out, errors = process.communicate(timeout=60)
+        assert process.returncode == 7 and errors == "and this\n"
+        told[socket] = json.loads(out)
+    assert told[address].pop("loaded") and not told[root / "nobody"].pop("loaded")
+    assert told[address] == told[root / "nobody"] == {
+        "argv": ["a b", "--flag"], "name": "__main__", "main": "stages.tell", "cwd": str(root), "said": "yes",
+    }  # fmt: skip
+
+
+def test_an_error_shows_where_it_was_raised(root, address):
+    process = command(root, address, "fail")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and "ValueError: of its own" in errors and "fail.py" in errors
+
+
+def test_an_interrupt_reaches_the_fork(root, address):
+    process = command(root, address, "sleep")
+    pid = int(process.stdout.readline())
+    assert pid != process.pid
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[0] == "interrupted\n" and process.returncode == 5
+    assert gone(pid)
+
+
+def test_a_command_that_is_killed_leaves_no_fork_behind(root, address):
+    process = command(root, address, "sleep")
+    pid = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while not gone(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert gone(pid)
+
+
+def test_a_fork_that_is_killed_says_by_which_signal(root, address):
+    process = command(root, address, "sleep")
+    os.kill(int(process.stdout.readline()), signal.SIGKILL)
+    assert process.wait(60) == 128 + signal.SIGKILL
