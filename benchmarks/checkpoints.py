@@ -17,7 +17,7 @@ from pipeline.params import Training
 from pipeline.project import errors
 from pipeline.training import checkpoint, devices, models
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.loop import decayed_groups
+from pipeline.training.loop import adamw
 
 ROUNDS = 15
 
@@ -42,7 +42,7 @@ def main() -> None:
 def _save(path: Path, name: str, architecture: Training, device: torch.device) -> partial:
     """A function that writes the state of a training after its first step."""
     model = models.build(architecture, INFO).to(device).train()
-    optimizer = torch.optim.AdamW(decayed_groups(model, 0.05), lr=1e-3, fused=True)
+    optimizer = adamw(model, architecture)
     side = INFO.image_size
     model(torch.zeros(2, side, side, 1, dtype=torch.uint8, device=device)).sum().backward()
     optimizer.step()

@@ -21,7 +21,7 @@ from pipeline.project.randomness import derive
 from pipeline.scoring import metrics
 from pipeline.training import devices, losses, models
 from pipeline.training.inference import precision, predict
-from pipeline.training.loop import Lesson, Loss, Targets, Trainer, decayed_groups
+from pipeline.training.loop import Lesson, Loss, Targets, Trainer, adamw
 from pipeline.training.models import Classifier
 from pipeline.training.views import Views
 
@@ -81,8 +81,8 @@ class Stepper:
     def of(cls, settings: Params, device: torch.device) -> "Stepper":
         torch.manual_seed(0)
         model = models.build(fixed.student(settings), INFO).to(device).train()
-        groups = decayed_groups(model, settings.student.weight_decay)
-        return cls(settings, device, model, torch.optim.AdamW(groups, lr=1e-4, fused=True))
+        student = settings.student.model_copy(update={"lr": 1e-4, "layer_decay": 1.0})
+        return cls(settings, device, model, adamw(model, student))
 
     def step(self, images: Tensor, labels: Tensor, soft: Tensor) -> None:
         with precision(self.model, self.device):

@@ -72,23 +72,19 @@ def train_and_save(room: Room, job: Job, record: Record | None, **more: float) -
     trained = trainer.fit(room.val, checkpoint)
     if room.ranks.first:
         models.save(model, paths.weights(job.name))
-        if record:
-            _leave(room, job, trained, record, logged, more | {"parameters": models.parameters(model)})
+    if room.ranks.first and record:
+        curve, scores = paths.curve(job.name), paths.model_scores(job.name)
+        worth = {f"val_{key}": value for key, value in trained.scores.items()}
+        worth["parameters"] = models.parameters(model)
+        files.write_rows(curve, trained.curve)
+        files.write_json(scores, worth)
+        store.log(
+            record,
+            paths.record(record.stage, record.item),
+            room.settings.tracking,
+            params=logged,
+            metrics=worth | more | {f"train_{key}": value for key, value in trained.cost.items()},
+            curve=trained.curve,
+            artifacts=[curve, scores],
+        )
     return trained, checkpoint
-
-
-def _leave(
-    room: Room, job: Job, trained: Trained, record: Record, logged: dict[str, Any], metrics: dict[str, float]
-) -> None:
-    files.write_rows(paths.curve(job.name), trained.curve)
-    scores = {f"val_{key}": value for key, value in trained.scores.items()}
-    files.write_json(paths.model_scores(job.name), scores | {"parameters": metrics["parameters"]})
-    store.log(
-        record,
-        paths.record(record.stage, record.item),
-        room.settings.tracking,
-        params=logged,
-        metrics={**scores, **metrics, **{f"train_{key}": value for key, value in trained.cost.items()}},
-        curve=trained.curve,
-        artifacts=[paths.curve(job.name), paths.model_scores(job.name)],
-    )

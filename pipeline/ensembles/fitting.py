@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -62,7 +61,8 @@ def fit(
     calibrated = before or (after and count == 1)
     temperatures = [fit_temperature(member, labels) if calibrated else 1.0 for member in logits]
     log_probs = log_softmax(logits / np.array(temperatures)[:, None, None])
-    splits = list(folds(labels, _inner_folds(labels, settings.folds), seed))
+    smallest = np.unique(labels, return_counts=True)[1].min()
+    splits = list(folds(labels, max(2, min(settings.folds, int(smallest))), seed))
 
     def fitted(method: str) -> Ensemble:
         if method == "simple":
@@ -92,8 +92,17 @@ def predict_out_of_fold(
     settings: params.Ensemble,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Each method's (samples, classes) log-probabilities, of every sample by an ensemble fitted without it."""
-    check_folds(labels, logits.shape[-1], settings.folds)
+    """Each method's (samples, classes) log-probabilities, of every sample by an ensemble fitted without it.
+
+    Raises:
+        PipelineError: a class has too few samples for the folds.
+    """
+    smallest = int(np.bincount(labels, minlength=logits.shape[-1]).min())
+    if smallest < max(settings.folds, 4):  # folds, and folds of what one leaves
+        raise PipelineError(
+            f"`ensemble.folds` is {settings.folds}, but a class has only {smallest} validation images; "
+            f"use fewer folds, at least 4 images of each class, or a larger `data.val_fraction`."
+        )
     held_out = {method: np.empty(logits.shape[1:]) for method in methods}
     for kept, left in folds(labels, settings.folds, seed):
         for method, fitted in fit(held_out, members, logits[:, kept], labels[kept], settings, seed).items():
@@ -108,16 +117,6 @@ def folds(labels: np.ndarray, count: int, seed: int) -> Iterator[tuple[np.ndarra
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a class that is in fewer than all folds
         yield from StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels)
-
-
-def check_folds(labels: np.ndarray, classes: int, count: int) -> None:
-    """Raise a PipelineError where a class has too few samples for `count` folds, and folds of what one leaves."""
-    smallest = int(np.bincount(labels, minlength=classes).min())
-    if smallest < max(count, 4):
-        raise PipelineError(
-            f"`ensemble.folds` is {count}, but a class has only {smallest} validation images; "
-            f"use fewer folds, at least 4 images of each class, or a larger `data.val_fraction`."
-        )
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -182,19 +181,16 @@ def _combine(
     method: str, members: list[str], log_probs: np.ndarray, labels: np.ndarray, strength: float, tempered: bool
 ) -> Ensemble:
     """The ensemble of these calibrated members, before the result's temperature, which follows if `tempered`."""
-    count = len(members)
-    make = partial(Ensemble, method, members, temperatures=[1.0] * count)
+    combined = replace(ensemble.uniform(members), method=method)
     if method in ("weighted", "greedy"):
         greedy = method == "greedy"
         fitted = pick_greedily(log_probs, labels) if greedy else fit_weights(log_probs, labels, strength, tempered)
         kept = np.where(fitted < LEAST_WEIGHT, 0.0, fitted)
-        return make((kept / kept.sum()).tolist())
+        return replace(combined, weights=(kept / kept.sum()).tolist())
     if method == "stacking" and log_probs.shape[-1] > 1:
         coefficients, intercept = _regress(log_probs, labels, strength)
-        return make([1 / count] * count, coefficients=coefficients.tolist(), intercept=intercept.tolist())
-    if method in METHODS:
-        return make([1 / count] * count)
-    raise PipelineError(f"`{method}` is no way to combine members; known are {', '.join(METHODS)}.")
+        return replace(combined, coefficients=coefficients.tolist(), intercept=intercept.tolist())
+    return combined
 
 
 def _regress(log_probs: np.ndarray, labels: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
@@ -210,8 +206,3 @@ def _regress(log_probs: np.ndarray, labels: np.ndarray, strength: float) -> tupl
     if classes == 2:  # scikit-learn then gives the odds of the second class alone
         coefficients, intercept = np.vstack([-coefficients, coefficients]) / 2, np.array([-1, 1]) * intercept / 2
     return coefficients.T, intercept
-
-
-def _inner_folds(labels: np.ndarray, count: int) -> int:
-    smallest = int(np.unique(labels, return_counts=True)[1].min())
-    return max(2, min(count, smallest))

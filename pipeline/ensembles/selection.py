@@ -70,15 +70,12 @@ def select(
         PipelineError: members that can't be combined, too few samples for the folds, or a budget that none fits.
     """
     logits = dict(zip(logits, fitting.stack(logits, labels), strict=True))
-
-    def single(name: str) -> np.ndarray:
-        return fitting.predict_out_of_fold(["mean_probs"], [name], logits[name][None], labels, settings, seed)[
-            "mean_probs"
-        ]
-
-    singles = {name: single(name) for name in logits}
-    worth = {name: -loss(log_probs, labels, settings.metric).mean() for name, log_probs in singles.items()}
-    best = max(worth, key=worth.get)
+    singles, alone = {}, {}
+    for name, member in logits.items():
+        arguments = ["mean_probs"], [name], member[None], labels, settings, seed
+        (singles[name],) = fitting.predict_out_of_fold(*arguments).values()
+        (alone[name],) = fitting.fit(*arguments).values()
+    best = min(singles, key=lambda name: loss(singles[name], labels, settings.metric).mean())
     subsets = score_subsets(singles, labels, latency)
     members = within_budget(subsets, settings.budget_ms, settings.metric) if settings.budget_ms else list(logits)
 
@@ -89,10 +86,6 @@ def select(
     if chosen == "auto":
         chosen = simplest({name: loss(log_probs, labels, settings.metric) for name, log_probs in combined.items()})
     fitted = fitting.fit(methods, members, stacked, labels, settings, seed)
-    alone = {
-        name: fitting.fit(["mean_probs"], [name], member[None], labels, settings, seed)["mean_probs"]
-        for name, member in logits.items()
-    }
 
     difference = metrics.correct(combined[chosen], labels) * 1.0 - metrics.correct(singles[best], labels)
     low, high = statistics.bootstrap_interval(difference, RESAMPLES, seed)

@@ -41,7 +41,8 @@ class Checkpoint:
         self.path, self.name = path, name
         machine = [processor(), device.type, torch.get_num_threads(), torch.__version__]
         parts = {"params": params, "data": data, "code": _code(), "machine": machine}
-        self.belongs = {part: _digest(value) for part, value in parts.items()}
+        texts = {part: json.dumps(value, sort_keys=True) for part, value in parts.items()}
+        self.belongs = {part: hashlib.sha256(text.encode()).hexdigest() for part, text in texts.items()}
         self._written = time.monotonic()
 
     def due(self) -> bool:
@@ -90,8 +91,11 @@ class Checkpoint:
         Args:
             chunks: the parts from that number on. How they are cut must not change from run to run.
         """
-        state = self.load()
-        digest = _prefix(path, state["bytes"]) if state else None
+        state, digest = self.load(), hashlib.sha256()
+        if state and path.exists():
+            os.truncate(path, state["bytes"])  # what came after the checkpoint comes again
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
         if state and digest.hexdigest() != state["sha256"]:
             state = self._refuse(f"does not fit {path}")
         if not state:
@@ -99,7 +103,6 @@ class Checkpoint:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(header)
             state, digest = {"chunks": 0, "bytes": len(header)}, hashlib.sha256(header)
-        os.truncate(path, state["bytes"])  # what came after the checkpoint comes again
         with files.naming(path), path.open("ab") as file:
             written = state["chunks"]
             for chunk in chunks(written):
@@ -117,23 +120,8 @@ class Checkpoint:
         self.save({"chunks": chunks, "bytes": file.tell(), "sha256": digest.hexdigest()})
 
 
-def _prefix(path: Path, size: int) -> Any:
-    """SHA-256 of the file's first bytes, or of those that it has."""
-    digest = hashlib.sha256()
-    if path.exists():
-        with path.open("rb") as file:
-            while size and (block := file.read(min(size, 2**20))):
-                digest.update(block)
-                size -= len(block)
-    return digest
-
-
 def _code() -> dict[str, str]:
     """The digest of every module of this project that has been imported."""
     specs = [module.__spec__ for module in list(sys.modules.values()) if getattr(module, "__spec__", None)]
     ours = {spec.name: spec.origin for spec in specs if spec.name.partition(".")[0] in PACKAGES and spec.origin}
     return {name: files.sha256(Path(origin)) for name, origin in sorted(ours.items())}
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

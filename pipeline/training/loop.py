@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.optim import create_optimizer_v2
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -116,9 +117,8 @@ class Trainer:
                 f"`{name}` learns from {len(lesson.ids)} images in batches of {settings.batch_size}, too few to share "
                 f"out among {ranks.world} devices; lower `compute.devices` or `compute.num_nodes`."
             )
-        groups = decayed_groups(model, settings.weight_decay, settings.layer_decay)
-        rates = [settings.lr * group.get("lr_scale", 1.0) for group in groups]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+        self.optimizer = adamw(model, settings)
+        rates = [settings.lr * group.get("lr_scale", 1.0) for group in self.optimizer.param_groups]
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, rates, settings.epochs * self.steps, pct_start=0.2
         )
@@ -258,14 +258,8 @@ def freeze_body(model: Classifier, frozen: bool) -> None:
     head.train()
 
 
-def decayed_groups(model: Classifier, weight_decay: float, layer_decay: float = 1.0) -> list[dict]:
-    """timm's groups: no weight decay on biases, normalisation, and what the model exempts, such as embeddings.
-
-    `lr_scale` is of a layer's rate.
-    """
-    from timm.optim import param_groups_layer_decay, param_groups_weight_decay
-
-    exempt = model.net.no_weight_decay() if hasattr(model.net, "no_weight_decay") else set()
-    if layer_decay < 1:
-        return param_groups_layer_decay(model.net, weight_decay, no_weight_decay_list=exempt, layer_decay=layer_decay)
-    return param_groups_weight_decay(model.net, weight_decay, no_weight_decay_list=exempt)
+def adamw(model: Classifier, settings: Training) -> torch.optim.Optimizer:
+    """Without weight decay on biases, normalisation, and what the model exempts; each group has its `lr_scale`."""
+    layer_decay = settings.layer_decay if settings.layer_decay < 1 else None
+    return create_optimizer_v2(model.net, "adamw", lr=settings.lr, weight_decay=settings.weight_decay,
+                               layer_decay=layer_decay, fused=True)  # fmt: skip

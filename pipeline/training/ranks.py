@@ -4,10 +4,11 @@ They hold the same weights, and each looks at its share of every batch. The loss
 learned depends on their number only by the order in which gradients are added up.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,11 +35,9 @@ class Ranks:
     def first(self) -> bool:
         return self.number == 0
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+    def share(self, items: np.ndarray) -> np.ndarray:
         """This rank's part of them: neighbours, as many as every other rank has, or one more."""
-        size, more = divmod(len(items), self.world)
-        start = self.number * size + min(self.number, more)
-        return items[start : start + size + (self.number < more)]
+        return np.array_split(items, self.world)[self.number]
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model as training calls it: its gradients are the mean over ranks."""
@@ -52,12 +51,12 @@ class Ranks:
         """The batch's (count, ...) rows from every rank's share of them; only this rank's own have a gradient."""
         if self.fabric is None:
             return rows
-        longest = -(-count // self.world)
-        padded = rows.new_zeros(longest, *rows.shape[1:])
+        sizes = [len(part) for part in np.array_split(np.arange(count), self.world)]
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
         padded[: len(rows)] = rows.detach()
-        gathered = [torch.empty_like(padded) for _ in range(self.world)]
+        gathered = [torch.empty_like(padded) for _ in sizes]
         torch.distributed.all_gather(gathered, padded)
-        parts = [rows[: len(Ranks(rank, self.world).share(range(count)))] for rank, rows in enumerate(gathered)]
+        parts = [part[:size] for part, size in zip(gathered, sizes, strict=True)]
         parts[self.number] = rows
         return torch.cat(parts)
 
@@ -71,11 +70,7 @@ class Ranks:
 
     def broadcast(self, value: Item) -> Item:
         """The first rank's value."""
-        if self.fabric is None:
-            return value
-        values = [value]
-        torch.distributed.broadcast_object_list(values, 0)
-        return values[0]
+        return value if self.fabric is None else self.fabric.broadcast(value)
 
     def interleave(self, own: Iterator[Item], count: int) -> Iterator[Item]:
         """All of `count` items in order on every rank, of which rank r makes r, r + world, r + 2 world and so on."""

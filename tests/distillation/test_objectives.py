@@ -26,11 +26,6 @@ def test_kd_vanishes_with_its_gradient_at_equality(temperature):
     assert logits.grad.abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_kd_is_positive_where_they_differ(seed):
-    assert kd(random_logits(seed), random_logits(seed + 100), 2.0) > 0
-
-
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_soft_gradient_is_the_softened_difference_of_probabilities(temperature):
     logits, teacher = random_logits(1).requires_grad_(), random_logits(2)
@@ -48,12 +43,8 @@ def test_gradient_scale_is_nearly_free_of_temperature_for_small_logits():
     assert norms == pytest.approx([norms[0]] * 3, rel=0.02)
 
 
-def test_a_shift_of_the_logits_changes_nothing():
-    assert kd(STUDENT + 7.0, TEACHER - 3.0, 2.0).item() == pytest.approx(kd(STUDENT, TEACHER, 2.0).item(), rel=1e-12)
-
-
-def test_log_probabilities_serve_as_teacher_logits():
-    as_log_probs = kd(STUDENT, torch.log_softmax(TEACHER, 1), 2.0)
+def test_a_shift_of_the_logits_changes_nothing_so_log_probabilities_serve_as_the_teachers():
+    as_log_probs = kd(STUDENT + 7.0, torch.log_softmax(TEACHER, 1), 2.0)
     assert as_log_probs.item() == pytest.approx(kd(STUDENT, TEACHER, 2.0).item(), rel=1e-12)
 
 

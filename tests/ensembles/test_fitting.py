@@ -210,12 +210,6 @@ def test_one_class_is_certain(method):
     np.testing.assert_allclose(held_out, 0, atol=1e-12)
 
 
-def test_unknown_method_is_refused_by_name():
-    logits, labels = members_and_labels()
-    with pytest.raises(PipelineError, match=r"`median`.*simple, mean_probs"):
-        fit("median", NAMES, logits, labels)
-
-
 @pytest.mark.parametrize("smallest", [3, 0])
 def test_too_few_validation_images_for_the_folds_are_refused(smallest):
     labels = np.array([0] * 10 + [1] * smallest)

@@ -45,7 +45,7 @@ def test_all_rows_see_the_same_resamples():
 
 
 def test_resampling_in_parts_is_resampling_at_once(monkeypatch):
-    values = np.random.default_rng(3).random((2, 30))
+    values = np.random.default_rng(3).integers(0, 1000, (2, 30)).astype(float)  # of which every sum is exact
     whole = statistics.bootstrap_means(values, 100, seed=0)
     monkeypatch.setattr(statistics, "AT_ONCE", 210)
     assert np.array_equal(statistics.bootstrap_means(values, 100, seed=0), whole)

@@ -250,7 +250,7 @@ def test_after_the_frozen_epochs_everything_learns():
 def test_each_layer_has_its_share_of_the_rate():
     """By hand: of a body of a stem and four blocks, a head learns at the whole rate, each layer before it at half."""
     model = toys.classifier()
-    groups = loop.decayed_groups(model, weight_decay=0.1, layer_decay=0.5)
+    groups = loop.adamw(model, toys.training(weight_decay=0.1, layer_decay=0.5)).param_groups
     rates = {id(parameter): (group["lr_scale"], group["weight_decay"]) for group in groups
              for parameter in group["params"]}  # fmt: skip
     layers = {"conv1": 5, "bn1": 5, "layer1": 4, "layer2": 3, "layer3": 2, "layer4": 1, "fc": 0}
@@ -286,7 +286,7 @@ def test_position_embedding_and_class_token_of_a_vit_are_not_decayed(layer_decay
     kwargs = {"img_size": 8, "patch_size": 4, "depth": 1, "embed_dim": 12, "num_heads": 3}
     model = models.build(toys.architecture(model="vit_tiny_patch16_224", kwargs=kwargs), toys.INFO)
     names = {id(parameter): name for name, parameter in model.net.named_parameters()}
-    groups = loop.decayed_groups(model, weight_decay=0.1, layer_decay=layer_decay)
+    groups = loop.adamw(model, toys.training(weight_decay=0.1, layer_decay=layer_decay)).param_groups
     decay = {names[id(parameter)]: group["weight_decay"] for group in groups for parameter in group["params"]}
     assert decay.keys() == set(names.values())
     assert decay["pos_embed"] == decay["cls_token"] == decay["norm.weight"] == decay["head.bias"] == 0

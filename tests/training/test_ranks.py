@@ -106,7 +106,7 @@ def test_a_batch_smaller_than_the_ranks_is_a_sentence(tmp_path):
 
 @pytest.mark.parametrize("count", [0, 1, 7, 12])
 def test_shares_are_neighbours_that_make_up_the_whole(count):
-    shares = [list(Ranks(number, 5).share(range(count))) for number in range(5)]
+    shares = [list(Ranks(number, 5).share(np.arange(count))) for number in range(5)]
     assert [item for share in shares for item in share] == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
