@@ -32,9 +32,9 @@ def checkout(params: str) -> Iterator[Path]:
         yield root
 
 
-def run(root: Path, *words: str) -> None:
-    """Run a command of this Python's environment there; one that fails is a PipelineError."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_"))}
+def run(root: Path, *words: str, **more: str) -> None:
+    """Run a command of this Python's environment there; one that fails is a PipelineError. more: of its environment."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_"))} | more
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     result = subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True)
     if result.returncode:
