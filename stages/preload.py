@@ -20,51 +20,51 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
-LIBRARIES = (
-    *("torch", "torchvision.transforms.v2", "timm", "timm.optim", "onnxruntime", "onnxruntime.quantization"),
-    *("mlflow", "mlflow.onnx", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.artifact.local_artifact_repo"),
-    *("pandas", "scipy.stats", "sklearn.metrics", "matplotlib.pyplot", "networkx", "jinja2", "pydantic", "ruamel.yaml"),
-    *("dvc.cli", "dvc.repo", "dvc.repo.reproduce", "dvc.commands.repro", "dvc.api"),
+LIBRARIES = (  # what several stages import, or DVC, and what MLflow imports once it is used
+    *("torch", "timm.optim", "onnx", "onnxruntime.quantization", "scipy.optimize", "scipy.stats"),
+    *("sklearn.linear_model", "sklearn.model_selection", "pandas", "pydantic", "ruamel.yaml", "matplotlib.pyplot"),
+    *("mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.artifact.local_artifact_repo"),
+    *("dvc.cli", "dvc.repo", "dvc.repo.reproduce", "dvc.commands.repro"),
 )
 ADDRESS = "STAGES_PRELOADED"  # of the process that has them; its commands find it in their environment
 MESSAGE = 2**20  # bytes, more than an environment has
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
 
 
-class Preloaded:
+class Preloaded(NamedTuple):
     """The process that has the libraries, from outside."""
 
-    def __init__(self, address: Path) -> None:
-        self.address, self.environment = address, {ADDRESS: str(address)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "stages.preload", address], start_new_session=True,
-            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}, stdin=subprocess.PIPE,
-        )  # fmt: skip
+    address: Path
+    process: subprocess.Popen
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command needs to be forked from it."""
+        return {ADDRESS: str(self.address)}
 
     def wait(self) -> None:
         """Until it is idle: what measures time must not run beside its imports."""
-        while self._process.poll() is None and not self.address.exists():
+        while self.process.poll() is None and not self.address.exists():
             time.sleep(0.1)
-
-    def stop(self) -> None:
-        self._process.stdin.close()
-        self._process.kill()
-        self._process.wait()
 
 
 @contextlib.contextmanager
 def start() -> Iterator[Preloaded | None]:
-    """What it has started goes on when it stops; None where the operating system can't fork so."""
+    """None where the operating system can't fork so. What has been forked goes on when it stops."""
     if sys.platform != "linux":
         yield None
         return
     with TemporaryDirectory() as folder:
-        preloaded = Preloaded(Path(folder) / "socket")
-        try:
-            yield preloaded
-        finally:
-            preloaded.stop()
+        address = Path(folder) / "socket"
+        command = [sys.executable, "-m", "stages.preload", address]
+        environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+        with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True) as process:
+            try:
+                yield Preloaded(address, process)
+            finally:
+                process.kill()
 
 
 def run(words: list[str]) -> None:

@@ -24,7 +24,8 @@ class Schedule:
 
     def due(self) -> int:
         """How many stages may have to run."""
-        return len(self.changed.union(*(self._below.get(name, set()) for name in self.changed)))
+        changed = self.changed & self.needs.keys()
+        return len(changed.union(*(self._below[name] for name in changed)))
 
     def next(self) -> str | None:
         """The stage to start now, which counts as running from here on; None: wait for one that runs, or all is over.

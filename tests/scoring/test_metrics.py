@@ -60,6 +60,11 @@ def test_a_bin_holds_its_upper_edge():
     assert [row["confidence"] for row in rows] == pytest.approx([0.5, 0.75])
 
 
+def test_ece_is_zero_where_confidence_is_accuracy():
+    log_probs = np.log(np.tile([0.75, 0.25], (8, 1)))
+    assert metrics.ece(log_probs, np.array([0, 0, 0, 1] * 2)) == pytest.approx(0, abs=1e-12)
+
+
 def test_ece_is_one_where_certainty_is_always_wrong():
     log_probs = metrics.log_softmax(np.tile([1000.0, 0.0], (6, 1)))
     assert metrics.ece(log_probs, np.ones(6, int)) == 1
@@ -116,6 +121,11 @@ def test_balanced_accuracy_agrees_with_sklearn(seed, classes):
     labels, scores = random.integers(0, classes, 30), random.normal(size=(30, classes))
     expected = balanced_accuracy_score(labels, scores.argmax(axis=1))
     assert metrics.balanced_accuracy(scores, labels) == pytest.approx(expected)
+
+
+def test_balanced_accuracy_gives_a_rare_class_the_weight_of_any_other():
+    logits = np.tile([1.0, 0.0], (10, 1))  # always the first class
+    assert metrics.scores(logits, np.array([0] * 9 + [1]))["balanced_accuracy"] == 0.5
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 1, 1], [0, 0, 2, 2], [1]])

@@ -76,3 +76,4 @@ def test_due_is_what_has_changed_and_all_that_depends_on_it():
     assert Schedule(needs, set(), {"train"}).due() == 2
     assert Schedule(needs, set(), {"prepare", "time"}).due() == 4
     assert Schedule(needs, set(), set()).due() == 0
+    assert Schedule(needs, set(), {"time", "not asked for"}).due() == 2

@@ -58,6 +58,10 @@ def test_a_class_weight_multiplies_the_loss_of_its_samples():
     assert label_loss(LOGITS, shares, 0.0, weights).item() == pytest.approx(each.mean().item())
 
 
+def test_weights_of_equal_classes_are_all_one():
+    assert class_weights("balanced", np.arange(12) % 4, 4).tolist() == [1, 1, 1, 1]
+
+
 def test_teachers_and_the_baseline_learn_by_that_loss_whatever_a_teacher_says():
     weights = torch.tensor([0.5, 2.0])
     expected = label_loss(LOGITS, LABELS, 0.1, weights)

@@ -72,6 +72,11 @@ def test_type_and_shape_stay(views, channels):
     assert (shown.dtype, shown.shape) == (np.uint8, images.shape)
 
 
+def test_a_second_call_gives_the_same_bits():
+    views, images = changed(shift=2, flip=True, erase=0.5), toys.images(30)
+    assert np.array_equal(render(images, np.arange(30), 3, views), render(images, np.arange(30), 3, views))
+
+
 def test_the_images_themselves_are_left_alone():
     images = toys.images(20)
     images.setflags(write=False)
