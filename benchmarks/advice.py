@@ -26,7 +26,7 @@ from benchmarks.fixed import SEEDS, STUDENT
 from pipeline import params
 from pipeline.deployment import export, latency
 from pipeline.logits import targets
-from pipeline.params import Distill, Params, Student, Teacher
+from pipeline.params import Distill, Model, Params, Teacher
 from pipeline.project import data, errors, files, paths
 from pipeline.project.errors import PipelineError
 from pipeline.scoring import metrics
@@ -102,7 +102,7 @@ def _baseline(settings: Params) -> list[Arm]:
     return alone + [Arm(f"taught, lr {lr:g}", lr, {"lr": lr}, {}) for lr in RATES]
 
 
-def _own(student: Student) -> dict[str, Any]:
+def _own(student: Model) -> dict[str, Any]:
     """What makes the fixed student one of params.yaml."""
     return {key: getattr(student, key) for key in STUDENT}
 
@@ -158,7 +158,7 @@ QUESTIONS = {
 }
 
 
-def _parameters(model: Student | Teacher) -> int:
+def _parameters(model: Model | Teacher) -> int:
     return models.parameters(models.build(model, data.open_info(paths.PREPARED)))
 
 

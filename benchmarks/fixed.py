@@ -5,10 +5,8 @@ The student is so small and brief that one takes seconds, for questions that ask
 
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from pipeline import params
-from pipeline.params import Architecture, Params, Student, Teacher, Training
+from pipeline.params import Architecture, Model, Params, Teacher, Training
 
 EPOCHS, SEEDS = 5, (0, 1, 2)
 STUDENT = {
@@ -18,7 +16,7 @@ STUDENT = {
     "epochs": EPOCHS,
     "lr": 0.018,  # what suits it taught
 }
-DEFAULTS = params.read(params.DEFAULTS, YAML(typ="safe", pure=True))["teacher"]
+DEFAULTS = params.read(params.DEFAULTS)["teacher"]
 
 
 def teacher(**changes: Any) -> Teacher:
@@ -34,7 +32,7 @@ def training(**changes: Any) -> Training:
     return Training(**{key: DEFAULTS[key] for key in Training.model_fields if key in DEFAULTS} | changes)
 
 
-def student(settings: Params, **changes: Any) -> Student:
+def student(settings: Params, **changes: Any) -> Model:
     """The fixed student, what it leaves open as in params.yaml."""
     return settings.student.model_copy(update=STUDENT | changes)
 

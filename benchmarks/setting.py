@@ -14,7 +14,7 @@ from benchmarks import fixed
 from pipeline import params
 from pipeline.distillation.students import taught_loss
 from pipeline.logits import targets
-from pipeline.params import Distill, Params, Student
+from pipeline.params import Distill, Model, Params
 from pipeline.project import data, paths
 from pipeline.project.data import Info, Split
 from pipeline.project.randomness import derive
@@ -128,7 +128,7 @@ class Prepared:
 
     def train_student(
         self,
-        student: Student,
+        student: Model,
         student_seed: int,
         name: str,
         views: Views,

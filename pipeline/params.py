@@ -8,6 +8,9 @@ import json
 import math
 import os
 import re
+from functools import reduce
+from itertools import chain
+from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -15,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import Node, ScalarNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from pipeline.project import errors, paths
 from pipeline.project.errors import PipelineError
@@ -76,7 +79,7 @@ def _place(text: str) -> str:
         raise ValueError(f"has a name of more than {LONGEST_NAME} bytes")
     for name in paths.WRITTEN:
         written = Path.cwd() / name
-        if folder == written or folder in written.parents or written in folder.parents:
+        if folder.is_relative_to(written) or written.is_relative_to(folder):
             raise ValueError(f"is {_short(text)}, but stages write into {name}; choose a place of its own")
     return text
 
@@ -110,7 +113,7 @@ Backbone = Annotated[str, Field(max_length=1000), AfterValidator(_backbone)]
 
 
 class Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(Block):
@@ -205,7 +208,7 @@ class Training(Block):
 
 
 class Model(Architecture, Training):
-    """An architecture and how it is trained."""
+    """An architecture and how it is trained: a student of any arm."""
 
 
 class Teacher(Model):
@@ -214,12 +217,8 @@ class Teacher(Model):
     seed: Seed
 
 
-class Student(Model):
-    """Of all arms; the baseline's has something of `baseline` in place of its own."""
-
-
 class Baseline(Block):
-    """What the student alone has of its own, so that it is as good as it can be without a teacher."""
+    """What the student alone has in place of `student`'s, so that it is as good as it can be without a teacher."""
 
     lr: Positive
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
@@ -331,7 +330,7 @@ class Params(Block):
     compute: Compute
     teachers: Annotated[dict[TeacherName, Teacher], Field(min_length=1)]
     ensemble: Ensemble
-    student: Student
+    student: Model
     student_seeds: Seeds
     baseline: Baseline
     distill: Distill
@@ -377,8 +376,7 @@ class Params(Block):
             raise PipelineError(f"{paths.PARAMS} has no teacher `{name}`; it has {', '.join(self.teachers)}.")
         return self.teachers[name]
 
-    def baseline_student(self) -> Student:
-        """The student of the baseline."""
+    def baseline_student(self) -> Model:
         return self.student.model_copy(update=self.baseline.model_dump())
 
     def student_arms(self) -> dict[str, list[str]]:
@@ -397,15 +395,13 @@ def fold_name(teacher: str, fold: int, folds: int) -> str:
 
 def load(path: Path = paths.PARAMS, defaults: Path = DEFAULTS) -> Params:
     """Read and validate both files; every mistake in them is a sentence of one PipelineError."""
-    reader = YAML(typ="safe", pure=True)
-    own, document = read(path, reader), read(defaults, reader)
+    own, document = read(path), read(defaults)
     try:
         return Params.model_validate(overlay(document, own))
     except ValidationError as invalid:
         mistakes = invalid.errors()
         misspelt = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]  # explains what is missing
-        mistakes = misspelt or mistakes
-        sentences = list(dict.fromkeys(_told(mistake, own, document, path) for mistake in mistakes))
+        sentences = list(dict.fromkeys(_told(mistake, own, document, path) for mistake in misspelt or mistakes))
         if len(sentences) > SENTENCES:
             sentences[SENTENCES:] = [f"{path}: {len(sentences) - SENTENCES} more mistakes."]
         raise PipelineError("\n       ".join(sentences)) from None
@@ -416,10 +412,9 @@ def overlay(defaults: Any, own: Any) -> Any:
     if not isinstance(own, dict) or not isinstance(defaults, dict):
         return own
     below = {key: value for key, value in defaults.items() if key != "teacher"}
-    merged = _merged(below, own)
-    if isinstance(teachers := own.get("teachers"), dict):
-        merged["teachers"] = {name: _merged(defaults.get("teacher"), block) for name, block in teachers.items()}
-    return merged
+    if isinstance(own.get("teachers"), dict):
+        below["teachers"] = dict.fromkeys(own["teachers"], defaults.get("teacher"))
+    return _merged(below, own)
 
 
 def _merged(below: Any, above: Any) -> Any:
@@ -430,20 +425,18 @@ def _merged(below: Any, above: Any) -> Any:
 
 def _told(mistake: dict[str, Any], own: Any, defaults: Any, path: Path) -> str:
     """The file in which the wrong value stands, and the sentence. What is in neither belongs into params.yaml."""
-    keys = tuple(key for key in mistake["loc"] if key != "[key]")
-    below = ("teacher", *keys[2:]) if keys[:1] == ("teachers",) and len(keys) > 2 else keys
+    keys = [key for key in mistake["loc"] if key != "[key]"]
+    below = ["teacher", *keys[2:]] if keys[:1] == ["teachers"] and len(keys) > 2 else keys
     if _holds(defaults, below) and not _holds(own, keys):
-        return f"{paths.DEFAULTS}: {_sentence(mistake | {'loc': below})}"
-    return f"{path}: {_sentence(mistake)}"
+        return f"{paths.DEFAULTS}: {_sentence(mistake, below)}"
+    return f"{path}: {_sentence(mistake, keys)}"
 
 
-def _holds(document: Any, keys: tuple[str | int, ...]) -> bool:
-    for key in keys:
-        if not isinstance(document, dict | list):
-            return False
-        if key not in (document if isinstance(document, dict) else range(len(document))):
-            return False
-        document = document[key]
+def _holds(document: Any, keys: list[str | int]) -> bool:
+    try:
+        reduce(getitem, keys, document)
+    except (LookupError, TypeError):
+        return False
     return True
 
 
@@ -459,8 +452,9 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def read(path: Path, reader: YAML) -> Any:
-    """The file's content by that reader; what is no YAML is a PipelineError."""
+def read(path: Path) -> Any:
+    """The content of a YAML file; what is no YAML is a PipelineError."""
+    reader = YAML(typ="safe", pure=True)
     reader.Composer = _Bounded
     try:
         return reader.load(path.read_text(encoding="utf-8"))
@@ -493,16 +487,16 @@ def _values(node: Node, known: dict[int, float]) -> float:
     if id(node) not in known:
         known[id(node)] = math.inf  # until it is counted: whoever asks meanwhile is a part of it
         parts = [] if isinstance(node, ScalarNode) else node.value
-        flat = [part for pair in parts for part in (pair if isinstance(pair, tuple) else (pair,))]
-        known[id(node)] = 1 + sum(_values(part, known) for part in flat)
+        parts = chain.from_iterable(parts) if isinstance(node, MappingNode) else parts  # of pairs of key and value
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
     return known[id(node)]
 
 
-def _sentence(error: dict[str, Any]) -> str:
-    keys = [_shown(part).strip("'\"") for part in error["loc"] if part != "[key]"]
+def _sentence(error: dict[str, Any], place: list[str | int]) -> str:
+    keys = [_shown(part).strip("'\"") for part in place]
     key = ".".join(keys) or "the file"
     if error["type"] == "extra_forbidden":
-        known = _known_keys(keys[:-1])
+        known = _known_keys(place[:-1])
         close = difflib.get_close_matches(keys[-1], known, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}."
         return f"`{key}` is not a setting; {hint}"
@@ -528,12 +522,12 @@ def _short(text: str) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
-def _known_keys(parents: list[str]) -> list[str]:
-    block: Any = Params
+def _known_keys(parents: list[str | int]) -> list[str]:
+    if parents and parents[0] in ("teacher", "teachers"):
+        return sorted(Teacher.model_fields)
+    block = Params
     for parent in parents:
-        block = Teacher if block is Params and parent in ("teacher", "teachers") else block
-        if parent in getattr(block, "model_fields", {}) and block is not Teacher:
-            block = block.model_fields[parent].annotation
+        block = block.model_fields[parent].annotation
     return sorted(block.model_fields)
 
 

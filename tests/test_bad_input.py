@@ -50,7 +50,6 @@ def sentence(command: Callable[[], object]) -> str:
     ("old", "new", "words"),
     [
         (PARAMS, "", "`the file` must be a block"),
-        (PARAMS, "- seed", "`the file` must be a block"),
         ("seed: 0", "seed: zero", "`seed` should be a valid integer"),
         ("seed: 0", "seed: 1.5", "`seed` should be a valid integer"),
         ("seed: 0", "seed: -1", "`seed` should be greater than or equal to 0"),

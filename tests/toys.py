@@ -5,10 +5,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from ruamel.yaml import YAML
 
 from pipeline import params
-from pipeline.params import Architecture, Block, Compute, Data, Params, Student, Training
+from pipeline.params import Architecture, Block, Compute, Data, Model, Params, Training
 from pipeline.project.data import Info, Split
 from pipeline.training import models
 from pipeline.training.models import Classifier
@@ -17,7 +16,7 @@ from pipeline.training.views import Views
 torch.set_num_threads(1)  # more of them only wait for one another on tensors this small
 
 Kind = TypeVar("Kind", bound=Block)
-DEFAULTS = params.read(params.DEFAULTS, YAML(typ="safe", pure=True))
+DEFAULTS = params.read(params.DEFAULTS)
 
 
 def block(kind: type[Kind], section: str, **changes: Any) -> Kind:
@@ -27,7 +26,7 @@ def block(kind: type[Kind], section: str, **changes: Any) -> Kind:
 
 def settings(**changes: Any) -> Params:
     """All params: those of the profile `smoke`, with these sections in place of its own, laid over the defaults."""
-    smoke = params.read(Path(__file__).parents[1] / "profiles/smoke.yaml", YAML(typ="safe", pure=True))
+    smoke = params.read(Path(__file__).parents[1] / "profiles/smoke.yaml")
     return Params.model_validate(params.overlay(DEFAULTS, smoke | changes))
 
 
@@ -52,7 +51,7 @@ ARCHITECTURE = architecture()
 INFO = Info(classes=["dark", "bright"], image_size=8, mean=[0.4], std=[0.2], sha256={"train_images.npy": "0" * 64})
 VIEWS = Views(seed=3, count=2, shift=1, flip=True, erase=0.0)
 TRAINING = training()
-STUDENT = block(Student, "student", **vars(ARCHITECTURE), epochs=2, batch_size=8, lr=0.01, weight_decay=0.0)
+STUDENT = block(Model, "student", **vars(ARCHITECTURE), epochs=2, batch_size=8, lr=0.01, weight_decay=0.0)
 
 
 def images(count: int, size: int = 8, channels: int = 1, seed: int = 0) -> np.ndarray:

@@ -36,15 +36,13 @@ def listed(folder: Path) -> Listed:
     """The 70,000 images of 28 pixels a side, the last 10,000 as test, read from the folder or fetched into it."""
     kept = any((folder / name).exists() for name in FILES)
     idx = _read(folder) if kept else _fetch(folder)
-    images, labels = {}, {}
-    for split in ("train", "t10k"):
-        images[split] = np.frombuffer(idx[f"{split}-images-idx3-ubyte.gz"], np.uint8, offset=16).reshape(-1, 28, 28, 1)
-        labels[split] = np.frombuffer(idx[f"{split}-labels-idx1-ubyte.gz"], np.uint8, offset=8)
+    images = [np.frombuffer(idx[f"{split}-images-idx3-ubyte.gz"], np.uint8, offset=16) for split in ("train", "t10k")]
+    labels = [np.frombuffer(idx[f"{split}-labels-idx1-ubyte.gz"], np.uint8, offset=8) for split in ("train", "t10k")]
     return listing.from_array(
-        images=np.concatenate([images["train"], images["t10k"]]),
-        labels=np.concatenate([labels["train"], labels["t10k"]]).astype(np.int64),
+        images=np.concatenate(images).reshape(-1, 28, 28, 1),
+        labels=np.concatenate(labels).astype(np.int64),
         classes=CLASSES,
-        fixed=np.array([""] * len(labels["train"]) + ["test"] * len(labels["t10k"])),
+        fixed=np.repeat(["", "test"], [len(part) for part in labels]),
     )
 
 

@@ -60,18 +60,17 @@ def load(data: Data, raw: Path) -> Source:
         return decoding.decode(more[position - known], data.image_size, mode)
 
     images, skipped = _read_all(read, known + len(more), (data.image_size, data.image_size, len(mode)), raw)
+    reasons = list(skipped.values())
     if skipped and data.on_error == "fail":
         others = f"{len(skipped) - 1:,} more can't be read; " if len(skipped) > 1 else ""
-        raise PipelineError(f"{next(iter(skipped.values()))} {others}`data.on_error: skip` leaves out such images.")
-    kept = np.delete(np.arange(known + len(more)), list(skipped))
-    labels = np.concatenate([listed.labels, np.full(len(more), UNLABELLED)])[kept]
-    fixed = np.concatenate([listed.fixed, np.full(len(more), "")])[kept]
+        raise PipelineError(f"{reasons[0]} {others}`data.on_error: skip` leaves out such images.")
+    labels = np.delete(np.concatenate([listed.labels, np.full(len(more), UNLABELLED)]), list(skipped))
+    fixed = np.delete(np.concatenate([listed.fixed, np.full(len(more), "")]), list(skipped))
     classes = listed.classes or [str(number) for number in range(labels.max(initial=0) + 1)]
     left = np.bincount(labels[(fixed == "") & (labels != UNLABELLED)], minlength=len(classes))
     if skipped and not left.all():
-        first = next(iter(skipped.values()))
-        raise PipelineError(f"No training image of the class `{classes[left.argmin()]}` is left: {first}")
-    return Source(images, labels, classes, fixed, list(skipped.values()))
+        raise PipelineError(f"No training image of the class `{classes[left.argmin()]}` is left: {reasons[0]}")
+    return Source(images, labels, classes, fixed, reasons)
 
 
 def _listed(data: Data, raw: Path) -> Listed:

@@ -52,14 +52,13 @@ def save(
     digests, shape = {}, images.shape[1:]
     counts = np.zeros((shape[-1], 256), np.int64)  # of each value in each channel of the training images
     for name, ids in splits.items():
-        path = folder / f"{name}_images.npy"
+        pixels, answers = folder / f"{name}_images.npy", folder / f"{name}_labels.npy"
         chunks = in_chunks(images, ids)
         if name == "train":
             chunks = _counted(chunks, counts)
-        files.write_chunks(path, (len(ids), *shape), images.dtype, chunks)
-        files.write_array(folder / f"{name}_labels.npy", labels[ids])
-        for written in (path, folder / f"{name}_labels.npy"):
-            digests[written.name] = files.sha256(written)
+        files.write_chunks(pixels, (len(ids), *shape), images.dtype, chunks)
+        files.write_array(answers, labels[ids])
+        digests |= {path.name: files.sha256(path) for path in (pixels, answers)}
     values = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float64)
     shares = counts / counts.sum(axis=1, keepdims=True)
     mean = shares @ values

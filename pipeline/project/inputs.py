@@ -62,7 +62,7 @@ def _changed(deps: list[PurePosixPath]) -> Iterator[dict[str, Any]]:
     for stage in (_load(paths.DVC_LOCK) or {}).get("stages", {}).values():
         for out in stage.get("outs", []):
             path = PurePosixPath(out["path"])
-            read = any(path == dep or dep in path.parents or path in dep.parents for dep in deps)
+            read = any(path.is_relative_to(dep) or dep.is_relative_to(path) for dep in deps)
             if read and Path(path).exists() and _md5(Path(path)) != out["md5"]:
                 yield out
 
@@ -72,12 +72,9 @@ def _md5(path: Path) -> str:
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
-    return hashlib.md5(json.dumps(_listing(path), sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
-
-
-def _listing(folder: Path) -> list[dict[str, str]]:
-    inside = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return [{"md5": _md5(path), "relpath": name} for name, path in sorted(inside.items())]
+    inside = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    listing = [{"md5": _md5(file), "relpath": name} for name, file in sorted(inside.items())]
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def _remove_damaged(out: dict[str, Any]) -> bool:

@@ -45,27 +45,19 @@ REPORT_HTML = Path("reports/report.html")
 WRITTEN = ("data/prepared", "data/logits", "data/targets", "models", "metrics", "reports", "runs")  # by stages
 
 
-def teacher(name: str) -> Path:
-    """The folder of a teacher's weights and scores, and of the fold teachers that label in its place."""
-    return TEACHERS / name.partition("-")[0]
-
-
-def student(name: str) -> Path:
-    """The folder of a student's weights and scores. name: ARM-SEED."""
-    return STUDENTS.joinpath(*name.rsplit("-", 1))
+def _trained(model: str) -> Path:
+    """The folder of a teacher NAME, which holds its fold teachers NAME-fold0of3 too, or of a student ARM-SEED."""
+    name, dash, rest = model.partition("-")
+    return STUDENTS / name / rest if dash and not rest.startswith("fold") else TEACHERS / name
 
 
 def weights(model: str) -> Path:
-    """Of a teacher NAME, a fold teacher NAME-fold0of3, or a student ARM-SEED; teachers' names have no dash."""
-    if "-" not in model:
-        return teacher(model) / "model.safetensors"
-    if "-fold" in model:
-        return teacher(model) / f"{model.partition('-')[2]}.safetensors"
-    return student(model) / "model.safetensors"
+    name = model.partition("-")[2] if "-fold" in model else "model"
+    return _trained(model) / f"{name}.safetensors"
 
 
 def model_scores(model: str) -> Path:
-    return (student(model) if "-" in model else teacher(model)) / "scores.json"
+    return _trained(model) / "scores.json"
 
 
 def curve(model: str) -> Path:
@@ -74,7 +66,7 @@ def curve(model: str) -> Path:
 
 def exported(model: str) -> Path:
     """The folder of a model's exported files."""
-    return EXPORTED / "students" / Path(*model.rsplit("-", 1)) if "-" in model else EXPORTED / "teachers" / model
+    return EXPORTED / _trained(model).relative_to("models")
 
 
 def onnx(model: str) -> Path:

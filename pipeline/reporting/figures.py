@@ -23,7 +23,11 @@ DPI = 130
 
 
 def trade_off(rows: pd.DataFrame, path: Path) -> None:
-    """Accuracy with its interval against batch-1 latency. rows: of pipeline.reporting.comparison.table."""
+    """Accuracy with its interval against batch-1 latency: up and to the left is better.
+
+    Args:
+        rows: of pipeline.reporting.comparison.table.
+    """
     figure, axes = plt.subplots(figsize=(6.4, 6), layout="constrained")
     for number, (_, row) in enumerate(rows.iterrows(), start=1):
         accuracy, low, high = (100 * row[f"accuracy{end}"] for end in ("", "_low", "_high"))
@@ -77,7 +81,11 @@ def reliability(panels: dict[str, dict[str, list[dict[str, float]]]], path: Path
 
 
 def sweep(rows: pd.DataFrame, path: Path) -> None:
-    """Accuracy over alpha, a line a temperature, a panel an arm. rows: of pipeline.tracking.sweeps.comparable."""
+    """Accuracy over alpha, a line a temperature, a panel an arm; dashed: the student alone.
+
+    Args:
+        rows: of pipeline.tracking.sweeps.comparable.
+    """
     alone = rows.loc[rows["arm"] == BASELINE, "accuracy"].max()
     arms = rows[rows["arm"] != BASELINE].groupby("arm", sort=False)
     figure, grid = _panels(len(arms), height=4)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import timm
 from torch import Tensor, nn
 
 from pipeline.params import Architecture
@@ -43,6 +42,8 @@ def read(architecture: Architecture) -> Backbone:
         PipelineError: it is not there, holds code or no weights, is of another model, has another digest than params
             say, or the hub can't be reached.
     """
+    import timm
+
     source = architecture.backbone
     path = _file(source)
     _check_digest(architecture, path)
@@ -90,6 +91,8 @@ def start(backbone: Backbone, channels: int, classes: int, kwargs: dict[str, Any
     Raises:
         PipelineError: the weights are not of this model.
     """
+    import timm
+
     config = backbone.config | {"state_dict": backbone.tensors}
     try:
         net = timm.create_model(backbone.model, pretrained=True, pretrained_cfg=config, in_chans=channels,
@@ -110,7 +113,9 @@ def start(backbone: Backbone, channels: int, classes: int, kwargs: dict[str, Any
 
 
 def known(model: str) -> str:
-    """The name itself; one that timm does not have is a PipelineError."""
+    """The name itself; one that timm does not have is a PipelineError with the closest that it has."""
+    import timm
+
     if not timm.is_model(model):
         raise PipelineError(f"timm has no model `{model}`; {_closest(model, timm.list_models())}.")
     return model
@@ -141,6 +146,8 @@ def _file(source: str) -> Path:
 
 def _repository(name: str) -> str:
     """Where on the hub timm's weights of that name are."""
+    import timm
+
     if not timm.models.is_model_pretrained(name):
         raise PipelineError(f"timm has no pretrained weights `{name}`; {_closest(name, timm.list_pretrained())}.")
     if not (repository := timm.get_pretrained_cfg(name).hf_hub_id):
@@ -181,6 +188,8 @@ def _downloaded(repository: str, source: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    import timm
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what is refused anyway

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.optim import create_optimizer_v2
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -260,6 +259,8 @@ def freeze_body(model: Classifier, frozen: bool) -> None:
 
 def adamw(model: Classifier, settings: Training) -> torch.optim.Optimizer:
     """Without weight decay on biases, normalisation, and what the model exempts; each group has its `lr_scale`."""
+    from timm.optim import create_optimizer_v2
+
     layer_decay = settings.layer_decay if settings.layer_decay < 1 else None
     return create_optimizer_v2(model.net, "adamw", lr=settings.lr, weight_decay=settings.weight_decay,
                                layer_decay=layer_decay, fused=True)  # fmt: skip

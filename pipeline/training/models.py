@@ -5,12 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from timm.data import resolve_input_data_config
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.params import Architecture
 from pipeline.project import errors, files
@@ -37,6 +34,8 @@ class Classifier(nn.Module):
         self.pretrained = pretrained
         self.size, mean, std = None, info.mean, info.std
         if pretrained:
+            from timm.data import resolve_input_data_config
+
             given = {key: pretrained[key] for key in ("mean", "std")}
             if len(info.mean) == 1:
                 given = {key: [sum(value) / len(value)] for key, value in given.items()}
@@ -70,6 +69,8 @@ def build(architecture: Architecture, info: Info) -> Classifier:
 def _assembled(
     architecture: Architecture, info: Info, pretrained: dict[str, Any] | None = None, backbone: Backbone | None = None
 ) -> Classifier:
+    import timm
+
     model, kwargs = backbones.known(architecture.model), architecture.kwargs
     classes, channels = len(info.classes), len(info.mean)
     try:
@@ -98,6 +99,8 @@ def parameters(model: nn.Module) -> int:
 
 def multiply_adds(model: Classifier) -> int:
     """Of convolutions and matrix products for one image."""
+    from torch.utils.flop_counter import FlopCounterMode
+
     info = model.info
     image = torch.zeros(1, info.image_size, info.image_size, len(info.mean), dtype=torch.uint8)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
