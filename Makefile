@@ -2,13 +2,14 @@ VENV ?= .venv
 PYTHON ?= python3
 PROFILE ?=
 JOBS ?= 2
+ORDER ?= 0
 READY := $(VENV)/.installed
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 SMOKE := .smoke
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro verify test test-all chaos browser test-browser lint smoke bench ui backfill
+.PHONY: help repro results verify test test-all chaos browser test-browser lint smoke bench ui backfill
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -22,16 +23,30 @@ $(READY): requirements.txt
 repro: $(READY)  ## run what has changed, JOBS=2 stages at a time; PROFILE=profiles/full.yaml becomes params.yaml first
 	@$(if $(PROFILE),cp $(PROFILE) params.yaml)
 	@python -m stages.parallel $(JOBS)
-	@echo && cat reports/benchmark.md reports/decision.md && echo "Compare runs: make ui"
+	@echo && cat reports/overview.md
+
+results: NAME = $(basename $(notdir $(PROFILE)))
+results: $(READY)  ## run PROFILE=profiles/full.yaml beside the default, or go on with it, and renew its page in docs/results
+	@test -f "$(PROFILE)" || { echo "error: PROFILE=profiles/full.yaml, or another one, says what to run" >&2; exit 1; }
+	@mkdir -p .results/$(NAME)
+	@git ls-files -z -- . ':!dvc.lock' ':!metrics' ':!reports' | tar -c --null -T - -f - | tar -x -C .results/$(NAME) -f -
+	@cd .results/$(NAME) && git init -q && cp $(PROFILE) params.yaml && \
+	  MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} python -m stages.parallel $(JOBS)
+	@{ printf '# %s, measured\n\nAt commit %s. ' $(PROFILE) $$(git rev-parse --short HEAD); \
+	  printf '`make results PROFILE=%s` gives it; the numbers are in [%s.csv](%s.csv).\n\n' $(PROFILE) $(NAME) $(NAME); \
+	  cat .results/$(NAME)/reports/benchmark.md; } > docs/results/$(NAME).md
+	@cp .results/$(NAME)/reports/benchmark.csv docs/results/$(NAME).csv
+	@cp .results/$(NAME)/reports/accuracy_latency.png docs/results/$(NAME).png
+	@cat .results/$(NAME)/reports/overview.md && echo "docs/results/$(NAME).md has all of it"
 
 verify: $(READY)  ## run everything again from nothing, in .verify, and name every output that differs
 	python -m stages.verify $(JOBS)
 
-test: $(READY)  ## what CI runs on every push, the whole pipeline on embedded data among it
-	python -m pytest -m "not long"
+test: $(READY)  ## what CI runs on every push, JOBS=2 at a time, in an order that ORDER=0 shuffles
+	python -m pytest -m "not long" -n $(JOBS) --dist worksteal --randomly-seed=$(ORDER)
 
-test-all: $(READY) browser  ## the long tests too: kills, faults, servers, a browser, ranks; over an hour
-	REQUIRE_BROWSER=1 python -m pytest
+test-all: test browser  ## the long tests too, one at a time: kills, faults, servers, a browser, ranks
+	REQUIRE_BROWSER=1 python -m pytest -m long --randomly-seed=$(ORDER)
 
 chaos: $(READY)  ## kill the pipeline on the digits at 100 random moments; an hour
 	TRIALS=100 python -m pytest -s tests/stages/test_chaos.py
@@ -52,7 +67,7 @@ smoke: $(READY)  ## the same pipeline on tiny data and models, in a scratch copy
 	@git ls-files -z --cached --others --exclude-standard | tar -c --null -T - -f - | tar -x -C $(SMOKE) -f -
 	@cd $(SMOKE) && rm -f dvc.lock && git init -q && unset MLFLOW_TRACKING_URI && \
 	  cp profiles/smoke.yaml params.yaml && python -m stages.parallel $(JOBS) && \
-	  echo && cat reports/benchmark.md
+	  echo && cat reports/overview.md
 
 bench: $(READY)  ## measure the engine against what bounds it, after `make repro`; 26 minutes on two cores
 	python -m benchmarks

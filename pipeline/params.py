@@ -507,6 +507,8 @@ def _sentence(error: dict[str, Any], place: list[str | int]) -> str:
         return f"`{key}` {message}." if keys else f"{message}."
     if error["type"] in ("model_type", "dict_type"):
         return f"`{key}` must be a block of `key: value` lines."
+    if error["type"] == "string_pattern_mismatch" and place[:1] == ["teachers"]:
+        return f"`{key}`: a teacher's name has lower-case letters, digits and _, a letter first, 32 at most."
     message = re.sub(r"^\w+ should ", "", error["msg"]).replace(" after validation", "")
     return f"`{key}` should {message}; it is {_shown(error['input'])}."
 

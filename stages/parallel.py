@@ -16,15 +16,17 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
+from dvc.dvcfile import Lockfile
 from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 from filelock import FileLock, Timeout
 
 from pipeline import params
 from pipeline.params import Compute
-from pipeline.project import errors
+from pipeline.project import errors, paths
 from pipeline.project.errors import PipelineError
 from stages import dvc_files, preload
 from stages.preload import Preloaded
@@ -75,8 +77,8 @@ def _run(jobs: int, targets: tuple[str, ...]) -> list[str]:
         while True:
             while free and (name := schedule.next()):
                 device = free.pop()
-                if libraries and name in schedule.alone:
-                    libraries.wait()
+                if libraries and (running or ran or name in schedule.alone):
+                    libraries.wait()  # shorter than importing them again; the first stage has a core beside them
                 process = _start(name, device, libraries)
                 running[pool.submit(_follow, process, f"{name:<{width}} | ")] = name, device, process
             if not running:
@@ -135,6 +137,7 @@ def _schedule(targets: tuple[str, ...]) -> Schedule:
     with _repo() as repo, lock_repo(repo):
         graph = repo.index.graph
         needs = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
+        _forget(repo, set(needs))
         if targets:
             wanted = {stage.addressing for target in targets for stage in repo.stage.collect(target)}
             while more := {other for name in wanted for other in needs[name]} - wanted:
@@ -143,6 +146,13 @@ def _schedule(targets: tuple[str, ...]) -> Schedule:
         alone = {stage.addressing for stage in graph if (stage.meta or {}).get("alone")}
         _restore(repo, set(needs))
         return Schedule(needs, alone, set(repo.status()))
+
+
+def _forget(repo: Repo, names: set[str]) -> None:
+    """Drop from dvc.lock what dvc.yaml and params.yaml no longer have, which DVC itself keeps."""
+    lock = Lockfile(repo, str(paths.DVC_LOCK))
+    for name in set(lock.load().get("stages", {})) - names:
+        lock.remove_stage(SimpleNamespace(name=name))
 
 
 def _restore(repo: Repo, names: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""One page for people: what ships, the tables, the pictures, and where the student goes wrong, with the test images."""
+"""One page for people, with tables, pictures and the student's mistakes, and one screen: six rows and what ships."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,9 +15,14 @@ from pipeline.reporting.page import Gallery, Picture, Section
 from pipeline.tracking import store
 from stages.starting import start_stage
 
+OVERVIEW = Path("reports/overview.md")  # what a run ends with in the terminal
 CLASSES = 30  # rows of the table by class
 PAIRS, OF_A_PAIR = 5, 8  # confused pairs, and images of each
 IMAGES = 24  # of what the student gets wrong and the ensemble right
+NEXT = (
+    f"Next: {paths.REPORT_HTML} has every table and picture, {paths.DECISION} why this one ships; `make ui` compares "
+    "runs. Change params.yaml and run again: only what depends on the change runs."
+)
 
 
 def main() -> None:
@@ -42,8 +47,18 @@ def main() -> None:
         Section("Params", [pd.DataFrame({"key": flat.keys(), "value": flat.values()})], folded=True),
     ]  # fmt: skip
     files.write_text(paths.REPORT_HTML, page.render("Distillation report", sections))
+    files.write_text(OVERVIEW, _overview(len(test)))
+    files.write_text(OVERVIEW, _overview(len(test)))
     pictures = [paths.SUBSETS_PICTURE, paths.CALIBRATION]
-    store.log(record, paths.record("report"), settings.tracking, artifacts=[paths.REPORT_HTML, *pictures])
+    store.log(record, paths.record("report"), settings.tracking, artifacts=[paths.REPORT_HTML, OVERVIEW, *pictures])
+
+
+def _overview(samples: int) -> str:
+    """What a run ends with in the terminal. samples: of test."""
+    rows, by_seed = pd.read_csv(paths.BENCHMARK_CSV), files.read_json(paths.BENCHMARK)["over_alone_by_seed"]
+    ships = tables.what_ships(rows, files.read_json(paths.CHOSEN)["row"], samples)
+    parts = [tables.pipes(tables.overview(rows)), *tables.over_alone(rows, by_seed), ships, NEXT]
+    return "\n\n".join(parts) + "\n"
 
 
 def _comparison(samples: int) -> list[Section]:

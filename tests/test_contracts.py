@@ -188,14 +188,14 @@ def test_dvc_lock_is_that_of_the_tree(monkeypatch):
     with Repo() as repo:
         stages = {stage.addressing: stage for stage in repo.index.stages}
         locked = YAML(typ="safe").load((CHECKOUT / "dvc.lock").read_text())["stages"]
-        assert set(locked) == set(stages)
+        assert set(locked) == set(stages), "dvc.lock is of other params; `make repro` renews it"
         stale = {name: stage.cmd for name, stage in stages.items() if stage.cmd != locked[name]["cmd"]}
         for name, stage in stages.items():
             code = [dep for dep in stage.deps if isinstance(dep, ParamsDependency) or _is_code(dep.def_path)]
             kept = [out for out in stage.outs if not out.use_cache]
             changed = {key: value for each in (*code, *kept) for key, value in each.workspace_status().items()}
             stale |= {name: changed} if changed else {}
-    assert not stale
+    assert not stale, "dvc.lock is of other code or params; `make repro` renews it"
 
 
 def _is_code(path: str) -> bool:

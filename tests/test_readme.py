@@ -12,21 +12,12 @@ from tests.conftest import CHECKOUT
 README = CHECKOUT / "README.md"
 LARGEST = 12_000  # bytes
 PAGES = [README, *sorted((CHECKOUT / "docs").rglob("*.md")), *sorted((CHECKOUT / "benchmarks").glob("*.md"))]
-COLUMNS = {
-    **{name: tables.WORTH[name] for name in ("method", "accuracy % [95 %]", "over student alone")},
-    **{name: tables.SHORT[name] for name in ("one image", "file")},
-}
-STUDENTS = [("student", "baseline"), ("student", "single"), ("student", "ensemble"), ("int8", "ensemble_int8")]
 NAMED = r"\b((?:pipeline|stages|tests|benchmarks|profiles|docs)/[a-z0-9_/-]+\.(?:py|yaml|md|json))\b"
 
 
 def six_rows() -> str:
-    """What the README shows of reports/benchmark.csv: the best teacher, the ensemble that teaches, four students."""
-    rows = pd.read_csv(CHECKOUT / "reports/benchmark.csv")
-    best = (rows["kind"] == "teacher") & (rows["gain_over_teacher_low"] == 0) & (rows["gain_over_teacher_high"] == 0)
-    teaches = (rows["kind"] == "ensemble") & (rows["compression"] == 1) & (rows["speed_up"] == 1)
-    students = [(rows["kind"] == kind) & (rows["method"] == name) for kind, name in STUDENTS]
-    return tables.pipes(tables.filled(COLUMNS, pd.concat([rows[each] for each in (best, teaches, *students)])))
+    """The README's table, of the committed run."""
+    return tables.pipes(tables.overview(pd.read_csv(CHECKOUT / "reports/benchmark.csv")))
 
 
 def code(page: Path) -> list[str]:

@@ -45,6 +45,10 @@ COST = {
     "load": "{load_ms:.0f} ms",
     "two rounds": "{spread:.0f} %{unsteady}",
 }
+OVERVIEW = {
+    **{name: WORTH[name] for name in ("method", "accuracy % [95 %]", "over student alone")},
+    **{name: SHORT[name] for name in ("one image", "file")},
+}
 SHIPS = (
     "What ships is the {title}: {accuracy:.2f} % [{accuracy_low:.2f}, {accuracy_high:.2f}] of {samples:,} test images "
     f"right, {GAIN.format('alone')} points over the student alone, one image in {{p50_ms:.3f}} ms, a file of "
@@ -66,13 +70,12 @@ def comparison(
         rows, pairs, by_seed: table, pairs and over_seeds of pipeline.reporting.comparison. samples: of test.
         machine: of pipeline.project.machine.
     """
-    seeds = f"{rows['seeds'].max()} seed{'s' if rows['seeds'].max() > 1 else ''}"
     return {
         "Comparison": [
             filled(SHORT, rows),
-            f"Accuracy on {samples:,} test images, of students the mean over {seeds}, of which the best on val ships; "
-            "faster and smaller than the ensemble that teaches; memory beyond the bare runtime; training: wall time "
-            "and images seen, with the teachers that teach and their answers to every view.",
+            f"Accuracy on {samples:,} test images, of students the mean over {_seeds(rows)}, of which the best on val "
+            "ships; faster and smaller than the ensemble that teaches; memory beyond the bare runtime; training: wall "
+            "time and images seen, with the teachers that teach and their answers to every view.",
         ],
         "Accuracy, gains, calibration": [
             "Brackets: 95 % bootstrap intervals over test images, paired for gains. ± seeds: the spread over seeds. *: "
@@ -80,7 +83,7 @@ def comparison(
             "gains here.",
             filled(WORTH, rows),
             _over_mean_teacher(pairs),
-            *_over_alone(by_seed, seeds),
+            *over_alone(rows, by_seed),
         ],
         "Cost of running": [
             "One image at a time in ONNX Runtime on one thread and on all cores, and in eager torch; throughput at the "
@@ -113,6 +116,26 @@ def filled(columns: dict[str, str], rows: pd.DataFrame) -> pd.DataFrame:
     readable = _readable(rows)
     table = pd.DataFrame({title: [form.format(**row) for row in readable] for title, form in columns.items()})
     return table.replace("nan", "")
+
+
+def overview(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that say most: the best teacher, the ensemble that teaches, every student, and the last one in INT8.
+
+    Args:
+        rows: of pipeline.reporting.comparison.table.
+    """
+    kind, last = rows["kind"], rows.loc[rows["kind"] == "student", "method"].iloc[-1]
+    best = (kind == "teacher") & (rows["gain_over_teacher_low"] == 0) & (rows["gain_over_teacher_high"] == 0)
+    teaches = (kind == "ensemble") & (rows["compression"] == 1) & (rows["speed_up"] == 1)
+    shown = best | teaches | (kind == "student") | (rows["method"] == last + wording.INT8)
+    return filled(OVERVIEW, rows[shown])
+
+
+def over_alone(rows: pd.DataFrame, by_seed: dict[str, dict[str, float]]) -> list[str]:
+    """One sentence on what teaching gains over seeds; none where there is a single seed. Arguments: of `comparison`."""
+    gains = [f"{wording.title('student', arm)} {wording.gain_over_seeds(gain)}" for arm, gain in by_seed.items()]
+    test = f"t-test over {_seeds(rows)}"
+    return [f"Over the student alone, seed by seed ({test}): {'; '.join(gains)}."] if gains else []
 
 
 def what_ships(rows: pd.DataFrame, method: str, samples: int) -> str:
@@ -155,6 +178,5 @@ def _over_mean_teacher(pairs: pd.DataFrame) -> str:
     return f"The simple average over the mean single teacher: {value:+.2f} [{low:+.2f}, {high:+.2f}] points."
 
 
-def _over_alone(by_seed: dict[str, dict[str, float]], seeds: str) -> list[str]:
-    gains = [f"{wording.title('student', arm)} {wording.gain_over_seeds(gain)}" for arm, gain in by_seed.items()]
-    return [f"Over the student alone, seed by seed (t-test over {seeds}): {'; '.join(gains)}."] if gains else []
+def _seeds(rows: pd.DataFrame) -> str:
+    return f"{rows['seeds'].max()} seed{'s' if rows['seeds'].max() > 1 else ''}"

@@ -16,9 +16,10 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def address(digits):
+def address(digits, tmp_path_factory):
     words = ["mlflow", "models", "serve", "-m", "models:/fashion@champion", "--env-manager", "local", "-p"]
-    with serving(words, "ping", digits, MLFLOW_TRACKING_URI=f"sqlite:///{digits}/mlflow.db") as server_address:
+    folder, store = tmp_path_factory.mktemp("server"), f"sqlite:///{digits}/mlflow.db"
+    with serving(words, "ping", folder, MLFLOW_TRACKING_URI=store) as server_address:
         yield f"{server_address}/invocations"
 
 

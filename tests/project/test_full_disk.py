@@ -14,14 +14,14 @@ KIBIBYTES = 4  # that a file may have
     "prepare", "train_teacher TEACHER", "cache_logits TEACHER", "fit_ensemble", "distill ensemble 0",
     "export student ensemble", "export_ensemble", "benchmark", "report",
 ])  # fmt: skip
-def test_a_stage_that_finds_no_room_is_a_sentence_and_leaves_what_was_there(digits, words):
-    before, teacher = _made(digits), next(iter(params.load(digits / "params.yaml").teachers))
+def test_a_stage_that_finds_no_room_is_a_sentence_and_leaves_what_was_there(own_digits, words):
+    before, teacher = _made(own_digits), next(iter(params.load(own_digits / "params.yaml").teachers))
     words = words.replace("TEACHER", teacher)
-    result = run("bash", "-c", f"ulimit -f {KIBIBYTES} && exec {sys.executable} -m stages.{words}", cwd=digits)
+    result = run("bash", "-c", f"ulimit -f {KIBIBYTES} && exec {sys.executable} -m stages.{words}", cwd=own_digits)
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: The operating system refused: File too large (")
-    assert _made(digits) == before
+    assert _made(own_digits) == before
 
 
 def _made(root):

@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 from pipeline import params
 from pipeline.project import inputs
 from pipeline.project.errors import PipelineError
-from tests.conftest import run
+from tests.conftest import run, run_stage
 
-TRIALS = 100
+TRIALS = 200
 GRAPH = """\
 stages:
   make:
@@ -256,11 +256,11 @@ def test_a_whole_copy_in_dvcs_cache_stays_and_dvc_restores_it(repository):
 
 
 @pytest.fixture
-def readers(digits, monkeypatch):
+def readers(own_digits, monkeypatch):
     """Each execution of dvc.lock with the outputs of others that it reads, by DVC's own list of its deps."""
-    monkeypatch.chdir(digits)
+    monkeypatch.chdir(own_digits)
     monkeypatch.setattr(inputs, "REWRITTEN", 0)
-    locked = YAML(typ="safe").load((digits / "dvc.lock").read_text())["stages"]
+    locked = YAML(typ="safe").load((own_digits / "dvc.lock").read_text())["stages"]
     outs = [out["path"] for stage in locked.values() for out in stage.get("outs", [])]
     return {
         (address.partition("@")[0], *stage["cmd"].split()[3:]): [out for out in outs if _read(out, stage["deps"])]
@@ -278,13 +278,13 @@ def test_all_that_the_stages_read_from_one_another_passes(readers):
         inputs.check(stage, words)
 
 
-def test_a_flipped_bit_anywhere_is_an_error_that_names_the_output(digits, readers):
+def test_a_flipped_bit_anywhere_is_an_error_that_names_the_output(own_digits, readers):
     dice, kinds = random.Random(0), set()
     readers = {execution: outs for execution, outs in readers.items() if outs}
     for _ in range(TRIALS):
         stage, *words = dice.choice(list(readers))
         out = dice.choice(readers[stage, *words])
-        path = dice.choice(sorted(_files(digits / out)))
+        path = dice.choice(sorted(_files(own_digits / out)))
         before, whole = path.stat(), path.read_bytes()
         _flip(path, dice)
         with pytest.raises(PipelineError, match=f"^{out} is not what its stage wrote".replace(".", r"\.")):
@@ -313,18 +313,18 @@ def _flip(path, dice):
     ("data/targets", "distill ensemble 0"),
     ("models/teachers/TEACHER", "export teacher TEACHER"),
 ])  # fmt: skip
-def test_a_stage_ends_with_that_sentence_and_its_outputs_are_what_they_were(digits, damaged, words):
-    teacher = next(iter(params.load(digits / "params.yaml").teachers))
+def test_a_stage_ends_with_that_sentence_and_its_outputs_are_what_they_were(own_digits, damaged, words):
+    teacher = next(iter(params.load(own_digits / "params.yaml").teachers))
     damaged, words = damaged.replace("TEACHER", teacher), words.replace("TEACHER", teacher)
-    path = sorted(_files(digits / damaged))[0]
-    whole, times, lock = path.read_bytes(), path.stat(), (digits / "dvc.lock").read_bytes()
+    path = sorted(_files(own_digits / damaged))[0]
+    whole, times, lock = path.read_bytes(), path.stat(), (own_digits / "dvc.lock").read_bytes()
     _flip(path, random.Random(1))
     made = {each: each.stat().st_mtime_ns for folder in ("models", "metrics", "reports", "data")
-            for each in _files(digits / folder)}  # fmt: skip
-    result = run(sys.executable, "-m", *f"stages.{words}".split(), cwd=digits)
+            for each in _files(own_digits / folder)}  # fmt: skip
+    result = run_stage(words, own_digits)
     after = {each: each.stat().st_mtime_ns for each in made}
     path.write_bytes(whole)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert result.stderr.startswith(f"error: {damaged} is not what its stage wrote")
-    assert after == made and (digits / "dvc.lock").read_bytes() == lock
+    assert after == made and (own_digits / "dvc.lock").read_bytes() == lock

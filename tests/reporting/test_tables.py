@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.reporting import comparison, tables
@@ -61,6 +62,21 @@ def test_balanced_accuracy_is_a_column_where_it_can_differ(rows):
     assert "balanced %" not in tables.filled(tables.WORTH, rows)
     unequal = tables.filled(tables.WORTH, rows.assign(balanced_accuracy=0.125))
     assert list(unequal)[2] == "balanced %" and unequal["balanced %"].tolist() == ["12.50"] * len(rows)
+
+
+def test_the_overview_has_the_best_teacher_the_ensemble_that_teaches_all_students_and_the_last_in_int8(rows):
+    small = [rows[rows["method"] == name].assign(kind="int8", method=f"{name}_int8") for name in ("big", "ensemble")]
+    shown = tables.overview(pd.concat([rows, *small]))
+    assert shown["method"].tolist() == [
+        "teacher big", "simple average", "student alone", "student from the ensemble", "student from the ensemble, INT8"
+    ]  # fmt: skip
+    assert list(shown) == ["method", "accuracy % [95 %]", "over student alone", "one image", "file"]
+
+
+def test_the_gain_over_seeds_is_a_sentence_where_there_are_seeds(rows):
+    (sentence,) = tables.over_alone(rows, comparison.over_seeds(METHODS, LABELS))
+    assert "(t-test over 2 seeds): student from the ensemble +37.50 [" in sentence
+    assert tables.over_alone(rows, {}) == []
 
 
 def test_one_sentence_says_what_ships_and_what_that_is_worth(rows):

@@ -67,6 +67,14 @@ def test_nothing_runs_when_nothing_changed(toy):
     assert "3 stages are up to date" in result.stdout
 
 
+def test_what_the_graph_no_longer_has_leaves_dvc_lock_and_the_rest_runs_no_more(toy):
+    parallel_repro(toy)
+    (toy / "dvc.yaml").write_text("".join(GRAPH.splitlines(keepends=True)[:2]))
+    result = parallel_repro(toy)
+    assert result.returncode == 0 and "Running" not in result.stdout, result.stderr
+    assert set(outs(toy)) == {"left"}
+
+
 def test_it_tells_which_stages_ran_and_not_which_were_restored(toy):
     parallel_repro(toy)
     (toy / "left.txt").unlink()

@@ -303,14 +303,14 @@ errors.run(main)
     assert (done.returncode, done.stdout) == (0, "late\n")
 
 
-def test_a_registry_that_hangs_costs_publish_a_sentence_and_the_next_one_registers_once(digits, address):
+def test_a_registry_that_hangs_costs_publish_a_sentence_and_the_next_one_registers_once(own_digits, address):
     words = (sys.executable, "-m", "stages.publish")
     with failing(address, "hang", about="/registered-models/") as proxy:
-        done = run(*words, cwd=digits, MLFLOW_TRACKING_URI=proxy.address, TRACKING_SECONDS="10")
+        done = run(*words, cwd=own_digits, MLFLOW_TRACKING_URI=proxy.address, TRACKING_SECONDS="10")
     assert done.returncode == 1 and proxy.failed.is_set()
     (sentence,) = done.stderr.splitlines()
     assert sentence.startswith("error: The model registry can't be used in MLflow at http://127.0.0.1")
-    again = run(*words, cwd=digits, MLFLOW_TRACKING_URI=address)
+    again = run(*words, cwd=own_digits, MLFLOW_TRACKING_URI=address)
     assert again.returncode == 0 and "fashion 1 is the first champion" in again.stdout, again.stderr
     client = MlflowClient(address)
     versions = client.search_runs([client.get_experiment_by_name("distillation").experiment_id])

@@ -1,8 +1,6 @@
 """What people see of a finished pipeline in MLflow's UI: a real server, a real browser."""
 
 import json
-import shutil
-import sys
 
 import pytest
 from mlflow import MlflowClient
@@ -10,7 +8,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.browser import browsing, console_errors
-from tests.conftest import run
+from tests.conftest import copy_digits, run, run_stage
 
 pytestmark = pytest.mark.long
 
@@ -20,13 +18,12 @@ PATIENCE = 60  # seconds that a page may take to show what it is waited for
 @pytest.fixture(scope="module")
 def versions(address, digits, tmp_path_factory):
     """Two versions are published: the id of their experiment, and those of the summary runs, the newest first."""
-    params, kept = digits / "params.yaml", tmp_path_factory.mktemp("params")
-    shutil.copy(params, kept)
+    root = copy_digits(digits, tmp_path_factory.mktemp("versions") / "digits")
+    params = root / "params.yaml"
     for alpha in ("0.7", "0.3"):
         params.write_text(params.read_text().replace("alpha: 0.7", f"alpha: {alpha}"))
-        published = run(sys.executable, "-m", "stages.publish", cwd=digits, MLFLOW_TRACKING_URI=address)
+        published = run_stage("publish", root, MLFLOW_TRACKING_URI=address)
         assert published.returncode == 0, published.stderr
-    shutil.copy(kept / "params.yaml", params)
     client = MlflowClient(address)
     experiment = client.get_experiment_by_name("distillation").experiment_id
     return experiment, [version.info.run_id for version in client.search_runs([experiment])]
