@@ -105,11 +105,7 @@ def sentence(command: Callable[[], object]) -> str:
         ),
         (STUDENT, f"{STARTS} 'local-dir: '\n  kwargs:", "`student.backbone` is blank or holds characters"),
         ("  epochs: 5", "  freeze_epochs: 6\n  epochs: 5", "`student` has 6 `freeze_epochs` of 5 `epochs`"),
-        (
-            "\n  epochs: 4",
-            "\n  layer_decay: 1.5\n  epochs: 4",
-            "`student.layer_decay` should be less than or equal to 1",
-        ),
+        ("  epochs: 5", "  layer_decay: 1.5\n  epochs: 5", "`student.layer_decay` should be less than or equal to 1"),
     ],
     ids=lambda text: text[:40],
 )
