@@ -30,9 +30,11 @@ def main() -> None:
     figures.subsets(pd.read_csv(paths.SUBSETS), paths.SUBSETS_PICTURE)
     figures.reliability(files.read_json(paths.CALIBRATION_CURVES), paths.CALIBRATION)
     info, test = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "test")
+    rows, by_seed = pd.read_csv(paths.BENCHMARK_CSV), files.read_json(paths.BENCHMARK)["over_alone_by_seed"]
+    ships = tables.what_ships(rows, files.read_json(paths.CHOSEN)["row"], len(test))
     flat = flatten(settings.model_dump())
     sections = [
-        *_comparison(len(test)),
+        *_comparison(rows, by_seed, ships, len(test)),
         Section("Subsets of the teachers", [
             "Every subset as a mean of calibrated probabilities, on val. The line is the Pareto front: nothing is both "
             "better and faster.",
@@ -47,31 +49,22 @@ def main() -> None:
         Section("Params", [pd.DataFrame({"key": flat.keys(), "value": flat.values()})], folded=True),
     ]  # fmt: skip
     files.write_text(paths.REPORT_HTML, page.render("Distillation report", sections))
-    files.write_text(OVERVIEW, _overview(len(test)))
-    files.write_text(OVERVIEW, _overview(len(test)))
+    overview = [tables.pipes(tables.overview(rows)), *tables.over_alone(rows, by_seed), ships, NEXT]
+    files.write_text(OVERVIEW, "\n\n".join(overview) + "\n")
     pictures = [paths.SUBSETS_PICTURE, paths.CALIBRATION]
     store.log(record, paths.record("report"), settings.tracking, artifacts=[paths.REPORT_HTML, OVERVIEW, *pictures])
 
 
-def _overview(samples: int) -> str:
-    """What a run ends with in the terminal. samples: of test."""
-    rows, by_seed = pd.read_csv(paths.BENCHMARK_CSV), files.read_json(paths.BENCHMARK)["over_alone_by_seed"]
-    ships = tables.what_ships(rows, files.read_json(paths.CHOSEN)["row"], samples)
-    parts = [tables.pipes(tables.overview(rows)), *tables.over_alone(rows, by_seed), ships, NEXT]
-    return "\n\n".join(parts) + "\n"
-
-
-def _comparison(samples: int) -> list[Section]:
+def _comparison(rows: pd.DataFrame, by_seed: dict[str, dict[str, float]], ships: str, samples: int) -> list[Section]:
     """What ships and the short table, then the other tables in folds. samples: of test."""
-    rows, pairs, made = pd.read_csv(paths.BENCHMARK_CSV), pd.read_csv(paths.PAIRS), files.read_json(paths.BENCHMARK)
-    machine, row = files.read_json(paths.LATENCY)["machine"], files.read_json(paths.CHOSEN)["row"]
-    parts = tables.comparison(rows, pairs, made["over_alone_by_seed"], samples, machine)
+    machine = files.read_json(paths.LATENCY)["machine"]
+    parts = tables.comparison(rows, pd.read_csv(paths.PAIRS), by_seed, samples, machine)
     (heading, short), *others = parts.items()
     trade_off = _picture(paths.TRADE_OFF, "test accuracy against the latency of one image, for every method")
     pictures = [_picture(paths.RELIABILITY, "accuracy against confidence on test"),
                 _picture(paths.CALIBRATION, "accuracy against confidence before and after calibration")]  # fmt: skip
     return [
-        Section(heading, [tables.what_ships(rows, row, samples), trade_off, *short]),
+        Section(heading, [ships, trade_off, *short]),
         *(Section(other, parts, folded=True) for other, parts in others),
         Section("Calibration", pictures, folded=True),
     ]

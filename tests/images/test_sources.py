@@ -113,6 +113,11 @@ def test_hidden_folders_and_files_are_passed_over(two_classes):
     assert (source.classes, len(source.images)) == (["blue", "red"], 4)
 
 
+def test_a_missing_folder_is_refused_by_path(tmp_path):
+    with pytest.raises(PipelineError, match=r"`data\.path` is .*nowhere"):
+        load_folder(tmp_path / "nowhere")
+
+
 def test_a_single_class_is_refused_by_name(tmp_path):
     picture(tmp_path / "red/0.png", (200, 0, 0))
     with pytest.raises(PipelineError, match="single class `red`"):

@@ -167,6 +167,15 @@ def test_the_std_of_a_constant_channel_can_be_divided_by(tmp_path):
     assert info.std[0] > 0
 
 
+@pytest.mark.parametrize("name", ["train_images.npy", "train_labels.npy"])
+@pytest.mark.parametrize("left", [0, 40, -1])
+def test_a_truncated_file_is_refused_by_name(saved, name, left):
+    path = saved[0] / name
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(PipelineError, match=name):
+        data.open_split(saved[0], "train")
+
+
 @pytest.mark.parametrize("name", ["dataset.json", "val_images.npy"])
 def test_a_missing_file_is_named(saved, name):
     (saved[0] / name).unlink()
