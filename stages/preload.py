@@ -74,10 +74,12 @@ def run(words: list[str]) -> None:
             connection.connect(os.environ[ADDRESS])
         except OSError:  # it is still importing, or has ended
             return
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # the request must come first
         for number in FORWARDED:
             signal.signal(number, lambda number, _: connection.send(bytes([number])))
         request = {"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}  # noqa: PTH109
         socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         status = connection.recv(1)
         os._exit(status[0] if status else 1)
 
@@ -105,8 +107,12 @@ def _keep(connection: socket.socket) -> None:
     """Run what is asked for in a fork, pass signals on to it and its status back."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     message, streams, _, _ = socket.recv_fds(connection, MESSAGE, 3)
+    if not message:  # the command was killed before it asked
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # a signal that comes while Python forks would be lost
     process = multiprocessing.get_context("fork").Process(target=_work, args=(json.loads(message), streams))
     process.start()
+    os.setpgid(process.pid, process.pid)  # here too: a signal may come before the fork has done it
     while process.sentinel not in select.select([connection, process.sentinel], [], [])[0]:
         number = connection.recv(1)
         os.killpg(process.pid, number[0] if number else signal.SIGKILL)  # nothing to come: the command was killed
@@ -117,7 +123,7 @@ def _keep(connection: socket.socket) -> None:
 
 def _work(request: dict, streams: list[int]) -> None:
     """Take the place of the process that asked, in a group of processes of its own."""
-    os.setsid()
+    os.setpgid(0, 0)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -125,6 +131,7 @@ def _work(request: dict, streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.path[0], sys.argv = request["folder"], request["words"]
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 

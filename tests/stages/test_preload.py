@@ -25,6 +25,8 @@ sys.exit(7)
 """
 SLEEP = """\
 import os, time
+with open("pids", "a") as pids:
+    pids.write(f"{os.getpid()}\\n")
 print(os.getpid(), flush=True)
 try:
     time.sleep(600)
@@ -49,12 +51,15 @@ def root(tmp_path):
 def address(root):
     """Of a process that is ready to be forked."""
     address = root / "socket"
-    server = subprocess.Popen([sys.executable, "-c", SERVER, address], cwd=root, stdin=subprocess.PIPE)
+    words = [sys.executable, "-c", SERVER, address]
+    with (root / "errors").open("w") as errors:
+        server = subprocess.Popen(words, cwd=root, stdin=subprocess.PIPE, stderr=errors)
     while not address.exists():
         time.sleep(0.01)
     yield address
     server.stdin.close()
     assert server.wait(10) == 0
+    assert (root / "errors").read_text() == ""
 
 
 def command(root, address, name, *words):
@@ -69,6 +74,10 @@ def gone(pid):
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def started(root):
+    return [int(pid) for pid in (root / "pids").read_text().split()]
 
 
 def test_a_fork_works_as_the_command_itself_would_and_has_the_libraries(root, address):
@@ -108,6 +117,19 @@ def test_a_command_that_is_killed_leaves_no_fork_behind(root, address):
     while not gone(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert gone(pid)
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGKILL])
+def test_a_command_may_end_at_any_moment(root, address, signal_):
+    for moment in range(20):
+        process = command(root, address, "sleep")
+        time.sleep(moment / 100)
+        process.send_signal(signal_)
+        process.communicate(timeout=60)
+    deadline = time.monotonic() + 10
+    while not all(map(gone, started(root))) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert started(root) and all(map(gone, started(root)))
 
 
 def test_a_fork_that_is_killed_says_by_which_signal(root, address):
