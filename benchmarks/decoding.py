@@ -41,7 +41,7 @@ def main() -> None:
         write_images(root / "images")
         asked = params.load().data.model_copy(
             update={"source": "image_folder", "path": str(root / "images"), "unlabelled": str(root / "none"),
-                    "image_size": SIZE, "mode": "auto", "train_samples": None}
+                    "image_size": SIZE, "mode": "auto", "train_samples": None, "unlabelled_samples": 0}
         )  # fmt: skip
         cases = {OURS: lambda: sources.load(asked, root / "raw"), WHOLE: lambda: prepare(asked, root)}
         for workers in WORKERS:
@@ -80,7 +80,8 @@ def write_images(folder: Path) -> None:
 def prepare(asked: Data, root: Path) -> None:
     """What the stage does with the images."""
     source = sources.load(asked, root / "raw")
-    data.save(source.images, source.labels, source.classes, splits.split(source, asked, 0), root / "prepared")
+    positions, labels = splits.split(source, asked, 0)
+    data.save(source.images, labels, source.classes, positions, root / "prepared")
 
 
 def load(folder: Path, workers: int) -> int:

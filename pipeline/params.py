@@ -39,6 +39,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
 BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]  # DVC writes it as it stands into commands and paths
 CombinationMethod = Literal["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
@@ -129,6 +130,7 @@ class Data(Block):
     val_fraction: Fraction
     test_fraction: Fraction
     train_samples: Count | None
+    unlabelled_samples: Annotated[int, Field(ge=0)]
 
 
 class Augmentation(Block):
@@ -191,7 +193,7 @@ class Architecture(Block):
 class Training(Block):
     """How a model is trained; see pipeline.training.loop.fit."""
 
-    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    epochs: Epochs
     batch_size: Annotated[BatchSize, Field(ge=2)]
     lr: Positive
     weight_decay: Annotated[float, Field(ge=0)]
@@ -220,6 +222,7 @@ class Teacher(Model):
 class Baseline(Block):
     """What the student alone has in place of `student`'s, so that it is as good as it can be without a teacher."""
 
+    epochs: Epochs | None
     lr: Positive
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
 
@@ -353,6 +356,12 @@ class Params(Block):
         return self
 
     @model_validator(mode="after")
+    def _baseline_outlasts_the_freezing(self) -> "Params":
+        if self.student.freeze_epochs > self.baseline_student().epochs:
+            raise ValueError(f"`baseline.epochs` is less than `student.freeze_epochs`, {self.student.freeze_epochs}")
+        return self
+
+    @model_validator(mode="after")
     def _sources_exist(self) -> "Params":
         for source in self.distill.sources:
             name = source.removeprefix("from_")
@@ -377,7 +386,8 @@ class Params(Block):
         return self.teachers[name]
 
     def baseline_student(self) -> Model:
-        return self.student.model_copy(update=self.baseline.model_dump())
+        own = {key: value for key, value in self.baseline.model_dump().items() if value is not None}
+        return self.student.model_copy(update=own)
 
     def student_arms(self) -> dict[str, list[str]]:
         """Each arm's models, one a seed: the baseline, then the sources of distillation."""

@@ -9,10 +9,10 @@ from stages.starting import start_stage
 def main() -> None:
     record, settings = start_stage("prepare")
     source = sources.load(settings.data, paths.RAW)
-    positions = splits.split(source, settings.data, settings.seed)
-    data.save(source.images, source.labels, source.classes, positions, paths.PREPARED)
-    counts = {f"{name}_samples": int((source.labels[ids] != data.UNLABELLED).sum()) for name, ids in positions.items()}
-    counts["unlabelled_samples"] = int((source.labels == data.UNLABELLED).sum())
+    positions, labels = splits.split(source, settings.data, settings.seed)
+    data.save(source.images, labels, source.classes, positions, paths.PREPARED)
+    counts = {f"{name}_samples": int((labels[ids] != data.UNLABELLED).sum()) for name, ids in positions.items()}
+    counts["unlabelled_samples"] = len(positions["train"]) - counts["train_samples"]
     counts["skipped_images"] = len(source.skipped)
     report = {**counts, "classes": len(source.classes), **splits.duplicates(source, positions)}
     files.write_json(paths.DATA_REPORT, {**report, "skipped": source.skipped})

@@ -15,7 +15,6 @@ from pipeline.reporting.page import Gallery, Picture, Section
 from pipeline.tracking import store
 from stages.starting import start_stage
 
-OVERVIEW = Path("reports/overview.md")  # what a run ends with in the terminal
 CLASSES = 30  # rows of the table by class
 PAIRS, OF_A_PAIR = 5, 8  # confused pairs, and images of each
 IMAGES = 24  # of what the student gets wrong and the ensemble right
@@ -50,9 +49,9 @@ def main() -> None:
     ]  # fmt: skip
     files.write_text(paths.REPORT_HTML, page.render("Distillation report", sections))
     overview = [tables.pipes(tables.overview(rows)), *tables.over_alone(rows, by_seed), ships, NEXT]
-    files.write_text(OVERVIEW, "\n\n".join(overview) + "\n")
-    pictures = [paths.SUBSETS_PICTURE, paths.CALIBRATION]
-    store.log(record, paths.record("report"), settings.tracking, artifacts=[paths.REPORT_HTML, OVERVIEW, *pictures])
+    files.write_text(paths.OVERVIEW, "\n\n".join(overview) + "\n")
+    artifacts = [paths.REPORT_HTML, paths.OVERVIEW, paths.SUBSETS_PICTURE, paths.CALIBRATION]
+    store.log(record, paths.record("report"), settings.tracking, artifacts=artifacts)
 
 
 def _comparison(rows: pd.DataFrame, by_seed: dict[str, dict[str, float]], ships: str, samples: int) -> list[Section]:

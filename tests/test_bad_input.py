@@ -104,8 +104,8 @@ def sentence(command: Callable[[], object]) -> str:
             "`student.backbone` is models/x.pth, but stages write into",
         ),
         (STUDENT, f"{STARTS} 'local-dir: '\n  kwargs:", "`student.backbone` is blank or holds characters"),
-        ("  epochs: 5", "  freeze_epochs: 6\n  epochs: 5", "`student` has 6 `freeze_epochs` of 5 `epochs`"),
-        ("  epochs: 5", "  layer_decay: 1.5\n  epochs: 5", "`student.layer_decay` should be less than or equal to 1"),
+        ("  batch_size: 128", "  batch_size: 128\n  freeze_epochs: 7", "`student` has 7 `freeze_epochs` of 6 `epochs`"),
+        ("  batch_size: 128", "  batch_size: 128\n  layer_decay: 1.5", "`student.layer_decay` should be less than or"),
     ],
     ids=lambda text: text[:40],
 )
@@ -591,6 +591,11 @@ def test_training_refuses(prepared, old, new, words):
 
 def test_training_refuses_an_unknown_teacher(prepared):
     assert "`nobody`" in refused(prepared, "train_teacher nobody")
+
+
+def test_words_that_a_stage_does_not_take_are_refused(prepared):
+    assert "This command takes NAME; it was given `by ob`." in refused(prepared, "train_teacher by ob")
+    assert "This command takes no words; it was given `all`." in refused(prepared, "fit_ensemble all")
 
 
 def test_an_array_that_is_cut_is_refused(prepared):

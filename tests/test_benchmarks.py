@@ -132,6 +132,7 @@ def test_torchvision_makes_all_images_and_ours_the_same_number(tmp_path, monkeyp
     assert sum(len(data.open_split(tmp_path / "prepared", name)) for name in ("train", "val", "test")) == 60
 
 
+@pytest.mark.long
 def test_peak_memory_compares_two_sizes(published, monkeypatch):
     monkeypatch.setattr(peak_memory, "SMALL", 10**6)
     monkeypatch.setattr(peak_memory, "LARGE", 4 * 10**6)

@@ -260,6 +260,9 @@ def test_a_missing_file_of_defaults_is_named(tmp_path):
         ("distill.alpha_end", 1.5, "`distill.alpha_end`"),
         ("student.ema", 1.0, "`student.ema`"),
         ("baseline.lr", 0, "`baseline.lr`"),
+        ("baseline.epochs", 0, "`baseline.epochs`"),
+        ("student.freeze_epochs", 61, "`student` has 61 `freeze_epochs` of 6 `epochs`"),
+        ("data.unlabelled_samples", -1, "`data.unlabelled_samples`"),
         ("ci.max_regression", -0.1, "`ci.max_regression`"),
         ("teachers", {}, "`teachers`"),
         ("teachers", None, "`teachers` must be a block"),
@@ -396,11 +399,17 @@ def test_dkd_takes_its_own_weights(load):
     assert settings.distill.weights == {"others": 2.0}
 
 
-def test_the_baseline_is_the_student_with_its_own_rate_and_smoothing(settings):
-    baseline = settings.baseline_student()
-    assert (baseline.lr, baseline.label_smoothing) == (settings.baseline.lr, settings.baseline.label_smoothing)
-    same = {"lr": settings.student.lr, "label_smoothing": settings.student.label_smoothing}
-    assert baseline.model_copy(update=same) == settings.student
+@pytest.mark.parametrize("epochs", [None, 7])
+def test_the_baseline_is_the_student_but_for_what_is_its_own(load, epochs):
+    settings = load(changed(("baseline.epochs", epochs)))
+    own = {"epochs": epochs or settings.student.epochs, "lr": settings.baseline.lr,
+           "label_smoothing": settings.baseline.label_smoothing}  # fmt: skip
+    assert settings.baseline_student() == settings.student.model_copy(update=own)
+
+
+def test_a_baseline_that_ends_before_its_body_learns_is_refused(refused):
+    sentence = refused(changed(("student.freeze_epochs", 2), ("baseline.epochs", 1)))
+    assert "`baseline.epochs` is less than `student.freeze_epochs`, 2" in sentence
 
 
 def test_an_unknown_teacher_is_refused_with_the_known_ones(settings):

@@ -11,21 +11,26 @@ from pipeline.project.errors import PipelineError
 from pipeline.project.randomness import derive
 
 
-def split(source: Source, data: Data, seed: int) -> dict[str, np.ndarray]:
+def split(source: Source, data: Data, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Stratified, seeded sample positions of train, val and test, disjoint; train is shuffled, for good.
 
     Images without a label are in train, beside `data.train_samples`.
+
+    Returns:
+        The positions by split, and (samples,) int64 the labels: UNLABELLED for those of `data.unlabelled_samples`.
     """
-    labelled = source.labels != UNLABELLED
+    labels, labelled = source.labels.copy(), source.labels != UNLABELLED
     pool = np.flatnonzero((source.fixed == "") & labelled)
     fixed = {name: np.flatnonzero(source.fixed == name) for name in ("val", "test")}
     test, pool = (fixed["test"], pool) if len(fixed["test"]) else _take(source, pool, data.test_fraction, seed, "test")
     val, train = (fixed["val"], pool) if len(fixed["val"]) else _take(source, pool, data.val_fraction, seed, "val")
     if data.train_samples is not None and data.train_samples < len(train):
-        train, _ = _take(source, train, data.train_samples, seed, "train_samples")
-    train = np.concatenate([train, np.flatnonzero(~labelled)])
+        train, rest = _take(source, train, data.train_samples, seed, "train_samples")
+        rest = np.random.default_rng(derive(seed, "split", "unlabelled_samples")).permutation(rest)
+        labels[rest[: data.unlabelled_samples]] = UNLABELLED
+    train = np.concatenate([train, np.flatnonzero(labels == UNLABELLED)])
     train = np.random.default_rng(derive(seed, "split", "order")).permutation(train)
-    return {"train": train, "val": val, "test": test}
+    return {"train": train, "val": val, "test": test}, labels
 
 
 def _take(source: Source, pool: np.ndarray, size: float, seed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:

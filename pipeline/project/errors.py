@@ -1,6 +1,7 @@
 """The one error that a user can cause, and how a command ends on it."""
 
 import gc
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,6 +31,7 @@ def reason(error: Exception) -> str:
 def run(command: Callable[..., None]) -> None:
     """Call `command` with the command line's words; a PipelineError becomes a sentence on stderr and exit status 1."""
     try:
+        _check(command, sys.argv[1:])
         command(*sys.argv[1:])
         gc.freeze()  # the collection at exit would walk every imported library for over a second and free nothing
         deadline.leave(0)
@@ -40,6 +42,15 @@ def run(command: Callable[..., None]) -> None:
         _fail(f"The operating system refused: {error.strerror or error}{where}.")
     except KeyboardInterrupt:
         _fail("Interrupted; what was half done goes on from its last checkpoint next time.")
+
+
+def _check(command: Callable[..., None], words: list[str]) -> None:
+    signature = inspect.signature(command)
+    try:
+        signature.bind(*words)
+    except TypeError:
+        taken = " ".join(signature.parameters).upper() or "no words"
+        raise PipelineError(f"This command takes {taken}; it was given `{' '.join(words)}`.") from None
 
 
 def _fail(sentence: str) -> NoReturn:

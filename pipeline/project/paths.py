@@ -42,6 +42,7 @@ TRADE_OFF = Path("reports/accuracy_latency.png")
 RELIABILITY = Path("reports/reliability.png")
 CONFUSION = Path("reports/confusion.png")
 REPORT_HTML = Path("reports/report.html")
+OVERVIEW = Path("reports/overview.md")
 WRITTEN = ("data/prepared", "data/logits", "data/targets", "models", "metrics", "reports", "runs")  # by stages
 
 

@@ -1,6 +1,6 @@
 """Augmentation as a pure function: any process can replay the view that any other process saw."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import betaincinv
@@ -37,6 +37,11 @@ class Views:
     def replayed(cls, augmentation: Augmentation, student_views: StudentViews, seed: int) -> "Views":
         """Those that students see and whose logits are cached. seed: `seed` of params.yaml."""
         return cls(derive(seed, "views"), **student_views.model_dump(), **augmentation.model_dump())
+
+    @classmethod
+    def unlimited(cls, augmentation: Augmentation, student_views: StudentViews, seed: int) -> "Views":
+        """The same and, after them, new ones for ever: what the student alone sees, as no cache binds it."""
+        return replace(cls.replayed(augmentation, student_views, seed), count=None)
 
     @property
     def mixes(self) -> bool:

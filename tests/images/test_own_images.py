@@ -231,7 +231,7 @@ def test_classes_much_rarer_than_others_are_in_every_split(root):
     for number in range(200):
         save(root / "cat" / f"more{number}.png", Image.new("RGB", (8, 8), (number, 0, 0)))
     source = load(root)
-    parts = splits.split(source, toys.data_params(val_fraction=0.3, test_fraction=0.3), seed=0)
+    parts, _ = splits.split(source, toys.data_params(val_fraction=0.3, test_fraction=0.3), seed=0)
     assert all(set(source.labels[ids]) == {0, 1} for ids in parts.values())
 
 

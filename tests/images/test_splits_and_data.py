@@ -23,14 +23,18 @@ def counts(source, ids):
     return np.bincount(source.labels[ids], minlength=3).tolist()
 
 
+def positions(whole, settings, seed):
+    return splits.split(whole, settings, seed)[0]
+
+
 def test_splits_are_disjoint_and_leave_nothing_out():
-    parts = splits.split(source(), toys.data_params(), seed=0)
+    parts = positions(source(), toys.data_params(), seed=0)
     assert sorted(np.concatenate(list(parts.values()))) == list(range(100))
 
 
 def test_splits_are_stratified():
     whole = source(repeat=5)
-    parts = splits.split(whole, toys.data_params(val_fraction=0.25, test_fraction=0.2), seed=0)
+    parts = positions(whole, toys.data_params(val_fraction=0.25, test_fraction=0.2), seed=0)
     assert {name: counts(whole, ids) for name, ids in parts.items()} == {
         "test": [60, 30, 10],
         "val": [60, 30, 10],
@@ -39,39 +43,53 @@ def test_splits_are_stratified():
 
 
 def test_positions_of_val_and_test_ascend_and_those_of_train_are_shuffled():
-    split = splits.split(source(), toys.data_params(), seed=0)
+    split = positions(source(), toys.data_params(), seed=0)
     assert (np.diff(split["val"]) > 0).all() and (np.diff(split["test"]) > 0).all()
     assert 0.35 < (np.diff(split["train"]) > 0).mean() < 0.65
 
 
 def test_the_same_seed_gives_the_same_splits():
-    first, second = (splits.split(source(), toys.data_params(), seed=3) for _ in range(2))
+    first, second = (positions(source(), toys.data_params(), seed=3) for _ in range(2))
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def test_another_seed_gives_other_splits():
-    first, second = (splits.split(source(), toys.data_params(), seed=seed) for seed in (0, 1))
+    first, second = (positions(source(), toys.data_params(), seed=seed) for seed in (0, 1))
     assert not any(np.array_equal(first[name], second[name]) for name in first)
 
 
 def test_the_test_split_of_the_source_is_kept():
     fixed = np.where(np.arange(100) < 30, "test", "")
-    parts = splits.split(source(fixed), toys.data_params(), seed=0)
+    parts = positions(source(fixed), toys.data_params(), seed=0)
     assert parts["test"].tolist() == list(range(30))
     assert sorted([*parts["train"], *parts["val"]]) == list(range(30, 100))
 
 
 def test_the_val_split_of_the_source_is_kept():
     fixed = np.where(np.arange(100) < 30, "val", "")
-    parts = splits.split(source(fixed), toys.data_params(), seed=0)
+    parts = positions(source(fixed), toys.data_params(), seed=0)
     assert parts["val"].tolist() == list(range(30))
     assert len(parts["test"]) == 14
 
 
+def test_unlabelled_samples_are_other_images_of_train_without_their_labels():
+    whole, settings = source(), toys.data_params(train_samples=20)
+    few = positions(whole, settings, seed=0)
+    parts, labels = splits.split(whole, toys.data_params(train_samples=20, unlabelled_samples=30), seed=0)
+    without = np.flatnonzero(labels == data.UNLABELLED)
+    assert len(without) == 30 and sorted(parts["train"]) == sorted([*few["train"], *without])
+    assert set(without) <= set(positions(whole, toys.data_params(), seed=0)["train"])
+    assert np.array_equal(np.delete(labels, without), np.delete(whole.labels, without))
+    assert (whole.labels != data.UNLABELLED).all()
+    assert all(np.array_equal(parts[name], few[name]) for name in ("val", "test"))
+    everything, labels = splits.split(whole, toys.data_params(train_samples=20, unlabelled_samples=1000), seed=0)
+    assert len(everything["train"]) == 64 and (labels != data.UNLABELLED).sum() == 56
+
+
 def test_train_samples_takes_so_many_stratified_and_leaves_val_and_test_alone():
     whole = source()
-    everything = splits.split(whole, toys.data_params(), seed=0)
-    fewer = splits.split(whole, toys.data_params(train_samples=20), seed=0)
+    everything = positions(whole, toys.data_params(), seed=0)
+    fewer = positions(whole, toys.data_params(train_samples=20), seed=0)
     assert counts(whole, fewer["train"]) == [12, 6, 2]
     assert set(fewer["train"]) < set(everything["train"])
     assert all(np.array_equal(fewer[name], everything[name]) for name in ("val", "test"))
@@ -79,7 +97,7 @@ def test_train_samples_takes_so_many_stratified_and_leaves_val_and_test_alone():
 
 @pytest.mark.parametrize("samples", [61, 64, 1000])
 def test_train_samples_near_or_beyond_what_there_is_are_fine(samples):
-    parts = splits.split(source(), toys.data_params(train_samples=samples), seed=0)
+    parts = positions(source(), toys.data_params(train_samples=samples), seed=0)
     assert len(parts["train"]) == min(samples, 64)
 
 
@@ -94,7 +112,7 @@ def test_train_samples_near_or_beyond_what_there_is_are_fine(samples):
 )
 def test_a_part_too_small_for_the_classes_is_refused_by_its_key(changes, key):
     with pytest.raises(PipelineError, match=key):
-        splits.split(source(), toys.data_params(**changes), seed=0)
+        positions(source(), toys.data_params(**changes), seed=0)
 
 
 def test_duplicates_are_counted_between_splits():
@@ -192,7 +210,7 @@ def test_images_without_a_label_join_train_alone_and_do_not_move_the_others():
         np.full(140, ""),
     )
     settings = toys.data_params(train_samples=20)
-    with_more, without = (splits.split(each, settings, seed=0) for each in (more, whole))
+    with_more, without = (positions(each, settings, seed=0) for each in (more, whole))
     assert sorted(with_more["train"]) == [*sorted(without["train"]), *range(100, 140)]
     assert all(np.array_equal(with_more[name], without[name]) for name in ("val", "test"))
     assert 5 < (with_more["train"][:30] >= 100).sum() < 30  # shuffled among the others

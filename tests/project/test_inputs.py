@@ -17,7 +17,7 @@ from pipeline.project import inputs
 from pipeline.project.errors import PipelineError
 from tests.conftest import run, run_stage
 
-TRIALS = 200
+TRIALS = 60
 GRAPH = """\
 stages:
   make:

@@ -227,6 +227,7 @@ def test_the_report_is_added_to_the_jobs_summary(warmer):
     assert warmer.page == "before\n" + warmer.report
 
 
+@pytest.mark.long
 def test_a_student_that_learns_nothing_fails_by_name_after_the_report_and_is_not_pushed(clone):
     replace(clone, "objective: kd, alpha: 0.7", "objective: dist, alpha: 1.0, weights: {inter: 0.0, intra: 0.0}")
     commit(clone)

@@ -181,6 +181,7 @@ def test_mixed_views_are_taught_with_mixed_labels():
     assert ((labels > 0.1) & (labels < 0.9)).any()
 
 
+@pytest.mark.long
 def test_a_compiled_model_learns_the_same():
     plain, compiled = toys.classifier(), toys.classifier()
     fit(plain, epochs=1)

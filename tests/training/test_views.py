@@ -232,3 +232,13 @@ def test_replayed_views_come_again_and_are_those_of_params():
     expected = Views(seed=derive(11, "views"), count=4, shift=3, flip=False, erase=0.25, mixup=0.5, cutmix=1.0)
     assert views == expected
     assert [views.number(epoch) for epoch in range(6)] == [0, 1, 2, 3, 0, 1]
+
+
+def test_the_student_alone_sees_the_students_views_and_then_new_ones():
+    augmentation, student_views = Augmentation(shift=2, flip=True, erase=0.5), StudentViews(count=3, mixup=0, cutmix=0)
+    limited, unlimited = (make(augmentation, student_views, 0) for make in (Views.replayed, Views.unlimited))
+    images, ids = toys.images(6, size=8), np.arange(6)
+    shown = [render(images, ids, unlimited.number(epoch), unlimited) for epoch in range(8)]
+    for epoch in range(limited.count):
+        assert np.array_equal(shown[epoch], render(images, ids, limited.number(epoch), limited))
+    assert len({each.tobytes() for each in shown}) == 8
