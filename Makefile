@@ -45,7 +45,7 @@ verify: $(READY)  ## run everything again from nothing, in .verify, and name eve
 test: $(READY)  ## what CI runs on every push, JOBS=2 at a time, in an order that ORDER=0 shuffles
 	python -m pytest -m "not long" -n $(JOBS) --dist worksteal --randomly-seed=$(ORDER)
 
-test-all: test browser  ## the long tests too, one at a time: kills, faults, servers, a browser, ranks
+test-all: test browser  ## the long tests too, one at a time: whole runs, kills, faults, servers, a browser, ranks
 	REQUIRE_BROWSER=1 python -m pytest -m long --randomly-seed=$(ORDER)
 
 chaos: $(READY)  ## kill the pipeline on the digits at 100 random moments; an hour

@@ -7,6 +7,7 @@ import pytest
 from pipeline import params
 from tests.conftest import run
 
+pytestmark = pytest.mark.long
 KIBIBYTES = 4  # that a file may have
 
 

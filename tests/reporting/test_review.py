@@ -190,16 +190,19 @@ def warmer(digits, tmp_path_factory):
     return ci(root, "--push", "warmer")
 
 
+@pytest.mark.long
 def test_a_changed_param_runs_what_depends_on_it_alone(warmer):
     assert warmer.status == 0, warmer.errors
     assert warmer.stages == STUDENTS | {"score_students", *MEASURES}
     assert all(f"`{stage}`" in warmer.report for stage in warmer.stages)
 
 
+@pytest.mark.long
 def test_the_report_shows_the_param_before_and_after(warmer):
     assert table_row(warmer.report, "distill.temperature") == ["2.0", "5.0"]
 
 
+@pytest.mark.long
 def test_the_report_shows_each_metric_with_the_paired_interval_of_an_accuracy(warmer):
     before = json.loads(run("git", "show", "base:metrics/summary.json", cwd=warmer.root).stdout)
     after = json.loads((warmer.root / "metrics/summary.json").read_text())
@@ -213,16 +216,19 @@ def test_the_report_shows_each_metric_with_the_paired_interval_of_an_accuracy(wa
     assert table_row(warmer.report, "single_accuracy")[2:] == ["+0", "[+0.0000, +0.0000]"]  # no teacher ran
 
 
+@pytest.mark.long
 def test_the_report_names_the_summary_run(warmer):
     assert "summary run in MLflow: first version, `" in warmer.report
 
 
+@pytest.mark.long
 def test_push_sends_the_lock_and_metrics_and_no_other_file(warmer):
     for path in ("dvc.lock", "metrics/summary.json", "reports/benchmark.csv", "params.yaml"):
         assert pushed(warmer.root, "warmer", path) == (warmer.root / path).read_text()
     assert not pushed(warmer.root, "warmer", "reports/note.txt")
 
 
+@pytest.mark.long
 def test_the_report_is_added_to_the_jobs_summary(warmer):
     assert warmer.page == "before\n" + warmer.report
 
@@ -240,6 +246,7 @@ def test_a_student_that_learns_nothing_fails_by_name_after_the_report_and_is_not
     assert not pushed(clone, "worse", "dvc.lock")
 
 
+@pytest.mark.long
 def test_without_the_bases_answers_the_report_says_so(warmer, tmp_path):
     root = shutil.copytree(warmer.root, tmp_path / "project")
     lock = run("git", "show", "base:dvc.lock", cwd=root).stdout
@@ -249,6 +256,7 @@ def test_without_the_bases_answers_the_report_says_so(warmer, tmp_path):
     assert "neither in DVC's cache nor in a remote" in done.report and "Traceback" not in done.errors
 
 
+@pytest.mark.long
 def test_a_stage_that_fails_is_named(clone):
     replace(clone, "ensemble: {folds: 3}", "ensemble: {folds: 3, budget_ms: 0.0001}")
     done = ci(clone)

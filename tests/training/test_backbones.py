@@ -201,7 +201,9 @@ def test_what_the_hub_has_given_once_is_not_asked_for_again(pretrained, tmp_path
         built("hf-hub:some/one", backbone_sha256="0" * 64)
 
 
-@pytest.mark.parametrize("source", ["hf-hub:timm/resnet18.a1_in1k", "resnet18.a1_in1k"])
+@pytest.mark.parametrize(
+    "source", ["hf-hub:timm/resnet18.a1_in1k", pytest.param("resnet18.a1_in1k", marks=pytest.mark.long)]
+)
 def test_a_hub_that_can_not_be_reached_is_a_sentence_within_seconds(source, tmp_path):
     script = f"""
 import time, timm
