@@ -15,7 +15,6 @@ from pipeline.reporting import comparison, costs, figures, tables
 from pipeline.reporting.comparison import Method
 from pipeline.scoring import metrics
 from pipeline.tracking import store
-from pipeline.training import devices, inference, models
 from stages.gathering import drop_stale
 from stages.starting import start_stage
 
@@ -35,7 +34,6 @@ def main() -> None:
                             teacher=best, ensemble=chosen, resamples=resamples, seed=seed)  # fmt: skip
     pairs = comparison.pairs(methods, test.labels, resamples, seed)
     by_seed = comparison.over_seeds(methods, test.labels)
-    agreement = _agreement(settings, entries, methods, test.images, chosen)
     shipped = {entry.name: entry.system.members[0] for entry in entries if entry.kind == "student"}
     text = tables.markdown(tables.comparison(rows, pairs, by_seed, len(test), measured["machine"]))
     files.write_text(paths.BENCHMARK_MARKDOWN, text)
@@ -47,16 +45,14 @@ def main() -> None:
     student = list(settings.student_arms())[-1]
     files.write_json(paths.SUMMARY, comparison.summary(rows, student=student, teacher=best, ensemble=chosen))
     made = {"best_single": best, "chosen_ensemble": chosen, "shipped": shipped, "test": comparison.headline(rows),
-            "over_alone_by_seed": by_seed, "torch_and_onnx_agree": agreement}  # fmt: skip
+            "over_alone_by_seed": by_seed}  # fmt: skip
     files.write_json(paths.BENCHMARK, made)
     store.log(
         record,
         paths.record("benchmark"),
         settings.tracking,
         params={"benchmark": settings.benchmark, "best_single": best, "chosen": chosen, "shipped": shipped},
-        metrics=store.by_metric("test", made["test"])
-        | store.by_metric("test_over_alone", by_seed)
-        | {f"torch_and_onnx_agree/{name}": share for name, share in agreement.items()},
+        metrics=store.by_metric("test", made["test"]) | store.by_metric("test_over_alone", by_seed),
         artifacts=[paths.BENCHMARK_CSV, paths.BENCHMARK_MARKDOWN, paths.PAIRS, paths.TRADE_OFF, paths.RELIABILITY,
                    paths.CONFUSION],
     )  # fmt: skip
@@ -114,24 +110,6 @@ def _training(settings: Params) -> tuple[dict[str, np.ndarray], dict[str, np.nda
             stage, item = ("train_baseline", name.rpartition("-")[2]) if arm == BASELINE else ("distill", name)
             trained[name] = costs.training(files.read_json(paths.record(stage, item)))
     return trained, cached
-
-
-def _agreement(
-    settings: Params, entries: list[Entry], methods: list[Method], images: np.ndarray, chosen: str
-) -> dict[str, float]:
-    """The share of test images on which torch and the exported file decide alike, of all that may ship."""
-    device, shares = devices.device(settings.compute), {}
-    for entry, method in zip(entries, methods, strict=True):
-        if entry.kind == "teacher" or entry.name == chosen:
-            expected = method.ships
-        elif entry.kind == "student":
-            model = models.load(paths.weights(entry.system.members[0]))
-            expected = inference.predict(model, images, device, exact=True)
-        else:
-            continue
-        agreement = metrics.agreement(expected, latency.onnx_logits(entry.file, images))
-        shares[entry.name] = 1 - agreement["changed_decisions"] / agreement["images"]
-    return shares
 
 
 def _draw(rows: pd.DataFrame, drawn: list[Method], info: Info, labels: np.ndarray) -> None:

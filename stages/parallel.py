@@ -1,8 +1,8 @@
 """`dvc repro` with independent stages at the same time, which DVC itself does not.
 
 `python -m stages.parallel JOBS [STAGE...]` runs all stages, or these with what they need.
-Each stage is still run by DVC, so dvc.lock, the cache and the results are those of `dvc repro`. A stage with
-`meta: {alone: true}` in dvc.yaml measures time and has the machine for itself.
+What DVC does for a stage it does here too, so dvc.lock, the cache and the results are those of `dvc repro`. A stage
+with `meta: {alone: true}` in dvc.yaml measures time and has the machine for itself.
 """
 
 import contextlib
@@ -16,35 +16,130 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
-from dvc.dvcfile import Lockfile
-from dvc.exceptions import DvcException
-from dvc.repo import Repo, lock_repo
 from filelock import FileLock, Timeout
 
 from pipeline import params
 from pipeline.params import Compute
-from pipeline.project import errors, paths
+from pipeline.project import errors
 from pipeline.project.errors import PipelineError
-from stages import dvc_files, preload
+from stages import preload
+from stages.dvc_stages import Stages
 from stages.preload import Preloaded
 from stages.schedule import Schedule
 
-RUNNING, UNCHANGED = "Running stage '", "didn't change, skipping"
-CHATTER = ("To track the ch", "To enable auto", "Use `dvc push`", "\tgit add", "\tdvc config", "Updating lock")
 LOCK = Path(".dvc/tmp/repro.lock")
 GLANCE = 0.2  # seconds until it is seen that somebody interrupts
 WORTHWHILE = 4  # stages from which on it saves time to load their libraries once for all
 PATIENCE = 10  # seconds that an interrupted stage has to end by itself
 
 
-class Told(NamedTuple):
-    """What DVC said of a stage: was it run, and may its outputs be other ones now?"""
+class Job(NamedTuple):
+    """A stage that runs, on that GPU if there is one. rest: the commands that come after this one."""
 
-    ran: bool
-    changed: bool
+    stage: str
+    device: str | None
+    process: subprocess.Popen
+    rest: list[str]
+
+
+class Lanes:
+    """Stages on their way, as many at once as there are lanes. ran: those that have run, as they ended.
+
+    Args:
+        free: a lane each, the GPU that it has or None.
+        libraries: loaded once for all stages, or None.
+    """
+
+    def __init__(self, stages: Stages, schedule: Schedule, free: list[str | None], libraries: Preloaded | None) -> None:
+        self.stages, self.schedule, self.libraries, self.ran = stages, schedule, libraries, []
+        self._free, self._pool, self._jobs = free, ThreadPoolExecutor(len(free)), {}
+        self._width = max(map(len, schedule.needs))
+
+    def start(self) -> bool:
+        """Start what may start on what is free: does anything run?"""
+        while self._free and (name := self.schedule.next()):
+            alone = name in self.schedule.alone
+            if alone:
+                self.stages.write(now=True)  # not beside what measures time
+            try:
+                commands = self.stages.begin(name)
+            except PipelineError as error:
+                self._fail(name, str(error))
+                continue
+            if commands:
+                self._launch(name, self._free.pop(), commands, alone=alone)
+            elif commands is None:
+                self.schedule.finish(name, ok=True, changed=False)
+            else:
+                self._say(name, "restored from DVC's run cache")
+                self.schedule.finish(name, ok=True, changed=True)
+        self.stages.write(now=not self._jobs)
+        return bool(self._jobs)
+
+    def finish(self) -> None:
+        """Wait a moment for what runs, and end what has come to its end."""
+        for future in wait(self._jobs, GLANCE, FIRST_COMPLETED).done:
+            job, status = self._jobs.pop(future), future.result()
+            if status == 0 and job.rest:
+                self._launch(job.stage, job.device, job.rest)
+                continue
+            self._free.append(job.device)
+            if status:
+                self.stages.give_up(job.stage)
+                self._fail(job.stage, f"`{job.process.args[-1]}` ended with exit status {status}")
+                continue
+            try:
+                self.stages.end(job.stage)
+            except PipelineError as error:
+                self._fail(job.stage, str(error))
+                continue
+            self.ran.append(job.stage)
+            self.schedule.finish(job.stage, ok=True, changed=True)
+
+    def stop(self) -> None:
+        """End every process that runs, with all that it has started."""
+        jobs = list(self._jobs.values())
+        for sent in (signal.SIGINT, signal.SIGKILL):
+            for job in jobs:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(job.process.pid, sent)
+            deadline = time.monotonic() + PATIENCE
+            while any(job.process.poll() is None for job in jobs) and time.monotonic() < deadline:
+                time.sleep(0.1)
+        self.stages.give_up()
+        with contextlib.suppress(KeyboardInterrupt):  # another process of DVC is at work
+            self.stages.write(now=True)
+
+    def _launch(self, name: str, device: str | None, commands: list[str], *, alone: bool = False) -> None:
+        """Run the first command, in a process group of its own."""
+        if self.libraries and (self._jobs or self.ran or alone):
+            self.libraries.wait(idle=alone)  # shorter than importing them again; the first stage has a core beside them
+        how = self.stages.process(name, commands[0])
+        how["env"] |= {"CUDA_VISIBLE_DEVICES": device} if device else {}
+        how["env"] |= self.libraries.environment if self.libraries else {}
+        self._say(name, f"Running stage '{name}':\n> {commands[0]}")
+        process = subprocess.Popen(
+            **how, text=True, errors="replace", start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self._jobs[self._pool.submit(self._follow, name, process)] = Job(name, device, process, commands[1:])
+
+    def _follow(self, name: str, process: subprocess.Popen) -> int:
+        """Print what a process prints until it ends; its exit status."""
+        for line in process.stdout:
+            self._say(name, line)
+        return process.wait()
+
+    def _fail(self, name: str, sentence: str) -> None:
+        self._say(name, f"error: {sentence}")
+        self.schedule.finish(name, ok=False, changed=True)
+
+    def _say(self, name: str, text: str) -> None:
+        lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+        sys.stdout.write("".join(f"{name:<{self._width}} | {line}\n" for line in lines))
+        sys.stdout.flush()
 
 
 def main(jobs: str = "2", *targets: str) -> None:
@@ -60,53 +155,41 @@ def repro(jobs: str, *targets: str) -> list[str]:
     if not jobs.isdigit() or int(jobs) < 1:
         raise PipelineError(f"JOBS is {jobs}; it should be how many stages may run at once, such as 2.")
     with _only_one():
-        with _repo() as repo:
-            run_cache = Path(repo.stage_cache.cache_dir)
-        for sentence in dvc_files.mend(run_cache):
-            print(sentence, flush=True)
-        return _run(int(jobs), targets)
+        interrupted = threading.Event()
+        return _run(int(jobs), Stages(targets, interrupted), interrupted)
 
 
-def _run(jobs: int, targets: tuple[str, ...]) -> list[str]:
-    settings, schedule = params.load().compute, _schedule(targets)
+def _run(jobs: int, stages: Stages, interrupted: threading.Event) -> list[str]:
+    began, settings = time.monotonic(), params.load().compute
+    schedule = Schedule(stages.needs, stages.alone, stages.changed)
     gpus = [] if settings.accelerator == "cpu" else _shared_out(_gpus(), settings.devices)
-    lanes = _lanes(jobs, gpus, settings)
-    free = [gpus[lane % len(gpus)] if gpus else None for lane in range(lanes)]
-    running, ran, began, width = {}, [], time.monotonic(), max(map(len, schedule.needs))
-    with _interrupts() as interrupted, ThreadPoolExecutor(lanes) as pool, _libraries(schedule) as libraries:
-        while True:
-            while free and (name := schedule.next()):
-                device = free.pop()
-                if libraries and (running or ran or name in schedule.alone):
-                    libraries.wait()  # shorter than importing them again; the first stage has a core beside them
-                process = _start(name, device, libraries)
-                running[pool.submit(_follow, process, f"{name:<{width}} | ")] = name, device, process
-            if not running:
-                break
-            for future in wait(running, GLANCE, FIRST_COMPLETED).done:
-                (name, device, process), told = running.pop(future), future.result()
-                schedule.finish(name, ok=process.returncode == 0, changed=told.changed)
-                if told.ran:
-                    ran.append(name)
-                free.append(device)
-            if interrupted.is_set():
-                _stop([process for _, _, process in running.values()])
-                raise KeyboardInterrupt
+    count = _lanes(jobs, gpus, settings)
+    free = [gpus[lane % len(gpus)] if gpus else None for lane in range(count)]
+    with _interrupts(interrupted), _libraries(schedule) as libraries:
+        lanes = Lanes(stages, schedule, free, libraries)
+        try:
+            while lanes.start():
+                lanes.finish()
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+        except BaseException:
+            lanes.stop()
+            raise
     if schedule.failed:
         held = schedule.held_back()
         rest = f" What depends on it did not run: {', '.join(held)}." if held else ""
         raise PipelineError(f"{', '.join(sorted(schedule.failed))} failed; the reason stands above.{rest}")
-    print(f"{len(schedule.done)} stages are up to date after {time.monotonic() - began:.0f} s, {lanes} at a time")
-    return ran
+    print(f"{len(schedule.done)} stages are up to date after {time.monotonic() - began:.0f} s, {count} at a time")
+    return lanes.ran
 
 
 @contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
+def _interrupts(interrupted: threading.Event) -> Iterator[None]:
     """Set by an interrupt, as an exception could come in the middle of taking a lock."""
-    interrupted, sent = threading.Event(), (signal.SIGTERM, signal.SIGINT)  # a shell's background jobs ignore SIGINT
+    sent = (signal.SIGTERM, signal.SIGINT)  # a shell's background jobs ignore SIGINT
     before = {each: signal.signal(each, lambda *_: interrupted.set()) for each in sent}
     try:
-        yield interrupted
+        yield
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
@@ -121,51 +204,6 @@ def _only_one() -> Iterator[None]:
             yield
     except Timeout:
         raise PipelineError("Another `make repro` is running in this checkout; wait for it, or stop it.") from None
-
-
-@contextlib.contextmanager
-def _repo() -> Iterator[Repo]:
-    try:
-        with Repo() as repo:
-            yield repo
-    except DvcException as error:
-        raise PipelineError(f"DVC refused: {error}") from None
-
-
-def _schedule(targets: tuple[str, ...]) -> Schedule:
-    """The graph of dvc.yaml, and what has changed since dvc.lock was written and can't be restored."""
-    with _repo() as repo, lock_repo(repo):
-        graph = repo.index.graph
-        needs = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
-        _forget(repo, set(needs))
-        if targets:
-            wanted = {stage.addressing for target in targets for stage in repo.stage.collect(target)}
-            while more := {other for name in wanted for other in needs[name]} - wanted:
-                wanted |= more
-            needs = {name: others for name, others in needs.items() if name in wanted}
-        alone = {stage.addressing for stage in graph if (stage.meta or {}).get("alone")}
-        _restore(repo, set(needs))
-        return Schedule(needs, alone, set(repo.status()))
-
-
-def _forget(repo: Repo, names: set[str]) -> None:
-    """Drop from dvc.lock what dvc.yaml and params.yaml no longer have, which DVC itself keeps."""
-    lock = Lockfile(repo, str(paths.DVC_LOCK))
-    for name in set(lock.load().get("stages", {})) - names:
-        lock.remove_stage(SimpleNamespace(name=name))
-
-
-def _restore(repo: Repo, names: set[str]) -> None:
-    """Bring back what is missing of these stages' outputs and whole in DVC's cache, at once: by stage it takes minutes.
-
-    An output that is there is left to DVC, which compares it.
-    """
-    outs = [out for stage in repo.index.stages if stage.addressing in names for out in stage.outs]
-    missing = [out for out in outs if not out.exists and not out.changed_cache()]
-    for out in missing:
-        out.checkout()
-    if missing:
-        print(f"Outputs restored from DVC's cache: {len(missing)}", flush=True)
 
 
 def _lanes(jobs: int, gpus: list[str], compute: Compute) -> int:
@@ -196,40 +234,6 @@ def _shared_out(gpus: list[str], devices: int) -> list[str]:
 def _libraries(schedule: Schedule) -> contextlib.AbstractContextManager[Preloaded | None]:
     """Loaded once for all stages, where there are enough of them for that to save time."""
     return preload.start() if schedule.due() >= WORTHWHILE else contextlib.nullcontext()
-
-
-def _start(name: str, device: str | None, libraries: Preloaded | None) -> subprocess.Popen:
-    """DVC on one stage, in a process group of its own, on that GPU if there is one."""
-    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": device} if device else {})
-    environment |= libraries.environment if libraries else {}
-    dvc = [sys.executable, "-m", "stages.dvc", "--wait-for-lock"]
-    return subprocess.Popen(
-        [*dvc, "repro", "--single-item", name], env=environment, text=True, errors="replace",
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
-
-
-def _follow(process: subprocess.Popen, prefix: str) -> Told:
-    """Print what a stage prints until it ends."""
-    ran, changed = False, True
-    for line in process.stdout:
-        ran, changed = ran or line.startswith(RUNNING), changed and UNCHANGED not in line
-        if line.strip() and not line.startswith(CHATTER):
-            sys.stdout.write(f"{prefix}{line.rstrip()}\n")
-            sys.stdout.flush()
-    process.wait()
-    return Told(ran, changed)
-
-
-def _stop(processes: list[subprocess.Popen]) -> None:
-    """End every stage that runs, with all that it has started."""
-    for sent in (signal.SIGINT, signal.SIGKILL):
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, sent)
-        deadline = time.monotonic() + PATIENCE
-        while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
-            time.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Processes that start with their libraries loaded: importing torch and MLflow takes longer than most stages work.
 
-`stages.parallel` starts one process that imports them, and DVC and the stages are forks of it. It only saves time: the
+`stages.parallel` starts one process that imports them, and the stages are forks of it. It only saves time: the
 commands, their results and what they print are the same without it. Elsewhere than on Linux it is left out.
 """
 
@@ -22,11 +22,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-LIBRARIES = (  # what several stages import, or DVC, and what MLflow imports once it is used
-    *("torch", "timm.optim", "onnx", "onnxruntime.quantization", "scipy.optimize", "scipy.stats"),
-    *("sklearn.linear_model", "sklearn.model_selection", "pandas", "pydantic", "ruamel.yaml", "matplotlib.pyplot"),
+FIRST = (  # what a stage that trains imports, and what MLflow imports once it is used
+    *("torch", "timm.optim", "pandas", "pydantic", "ruamel.yaml"),
     *("mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.artifact.local_artifact_repo"),
-    *("dvc.cli", "dvc.repo", "dvc.repo.reproduce", "dvc.commands.repro"),
+)
+LATER = (  # what those after it import, loaded while the first ones work
+    *("onnx", "onnxscript", "onnxruntime.quantization", "networkx", "scipy.optimize", "scipy.stats"),
+    *("sklearn.linear_model", "sklearn.model_selection", "matplotlib.pyplot", "dvc.repo"),
 )
 ADDRESS = "STAGES_PRELOADED"  # of the process that has them; its commands find it in their environment
 MESSAGE = 2**20  # bytes, more than an environment has
@@ -44,15 +46,16 @@ class Preloaded(NamedTuple):
         """What a command needs to be forked from it."""
         return {ADDRESS: str(self.address)}
 
-    def wait(self) -> None:
-        """Until it is idle: what measures time must not run beside its imports."""
-        while self.process.poll() is None and not self.address.exists():
+    def wait(self, *, idle: bool = False) -> None:
+        """Until it can be forked, or until it has nothing more to import, beside which no time can be measured."""
+        awaited = _all_loaded(self.address) if idle else self.address
+        while self.process.poll() is None and not awaited.exists():
             time.sleep(0.1)
 
 
 @contextlib.contextmanager
 def start() -> Iterator[Preloaded | None]:
-    """None where the operating system can't fork so. What has been forked goes on when it stops."""
+    """None where the operating system can't fork so. What has been forked ends with it."""
     if sys.platform != "linux":
         yield None
         return
@@ -86,21 +89,38 @@ def run(words: list[str]) -> None:
 
 def serve(address: str) -> None:
     """Import, then fork for every request, until the process that started this one ends."""
-    for name in LIBRARIES:
+    for name in FIRST:
         importlib.import_module(name)
-    gc.collect()
-    gc.freeze()  # a collection in a fork would copy every page
+    later = list(LATER)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who keep the forks
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(address)
         listener.listen()
-        while listener in select.select([listener, sys.stdin], [], [])[0]:
-            connection, _ = listener.accept()
-            with connection:
-                if not os.fork():
-                    listener.close()
-                    _keep(connection)
-                    os._exit(0)
+        while True:
+            gc.collect()
+            gc.freeze()  # a collection in a fork would copy every page
+            ready = select.select([listener, sys.stdin], [], [], 0 if later else None)[0]
+            if sys.stdin in ready:
+                return
+            if ready:
+                _fork(listener)
+            else:
+                importlib.import_module(later.pop(0))
+                if not later:
+                    _all_loaded(Path(address)).touch()
+
+
+def _all_loaded(address: Path) -> Path:
+    return address.with_name(f"{address.name}.loaded")
+
+
+def _fork(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        if not os.fork():
+            listener.close()
+            _keep(connection)
+            os._exit(0)
 
 
 def _keep(connection: socket.socket) -> None:
@@ -113,9 +133,9 @@ def _keep(connection: socket.socket) -> None:
     process = multiprocessing.get_context("fork").Process(target=_work, args=(json.loads(message), streams))
     process.start()
     os.setpgid(process.pid, process.pid)  # here too: a signal may come before the fork has done it
-    while process.sentinel not in select.select([connection, process.sentinel], [], [])[0]:
-        number = connection.recv(1)
-        os.killpg(process.pid, number[0] if number else signal.SIGKILL)  # nothing to come: the command was killed
+    while process.sentinel not in (ready := select.select([connection, process.sentinel, sys.stdin], [], [])[0]):
+        number = b"" if sys.stdin in ready else connection.recv(1)
+        os.killpg(process.pid, number[0] if number else signal.SIGKILL)  # nothing to come: somebody was killed
     process.join()
     with contextlib.suppress(OSError):
         connection.send(bytes([process.exitcode if process.exitcode >= 0 else 128 - process.exitcode]))

@@ -6,7 +6,6 @@ from tempfile import TemporaryDirectory
 from pipeline.deployment import fusion, latency, lineup
 from pipeline.deployment.latency import OnnxFiles, Timing
 from pipeline.deployment.lineup import Entry
-from pipeline.params import Params
 from pipeline.project import data, errors, files, machine, paths
 from pipeline.tracking import store
 from stages.gathering import drop_stale
@@ -19,10 +18,14 @@ def main() -> None:
     fitted = files.read_json(paths.ENSEMBLES)
     trained = {name: files.read_json(paths.model_scores(name)) for name in settings.models()}
     rows = lineup.table_rows(list(settings.teachers), settings.student_arms(), fitted, trained)
+    wanted = settings.benchmark
+    timing = Timing(wanted.threads, wanted.calls, wanted.warmup, all_cores=True)
+    images = data.open_split(paths.PREPARED, "val").images[: max(wanted.calls)]
     print(f"timing {len(rows)} methods, each in a process of its own", flush=True)
     with TemporaryDirectory() as folder:
         onnx = {row.name: _file(row, fitted["chosen"], Path(folder)) for row in rows}
-        measured = _measured(settings, onnx)
+        systems = {name: OnnxFiles((path,)) for name, path in onnx.items()}
+        measured = latency.measure(systems, images, timing)
         for name, row in measured.items():
             row["size_bytes"] = onnx[name].stat().st_size
     files.write_json(paths.LATENCY, {"machine": machine.describe(), "methods": measured})
@@ -30,7 +33,7 @@ def main() -> None:
         record,
         paths.record("time_models"),
         settings.tracking,
-        params={"benchmark": settings.benchmark, "machine": machine.describe()},
+        params={"benchmark": wanted, "machine": machine.describe()},
         metrics=store.by_metric("run", measured),
         artifacts=[paths.LATENCY],
     )
@@ -42,18 +45,6 @@ def _file(row: Entry, chosen: str, folder: Path) -> Path:
         fusion.fuse(row.system, {name: paths.onnx(name) for name in row.models}, folder / f"{row.name}.onnx")
         return folder / f"{row.name}.onnx"
     return row.file
-
-
-def _measured(settings: Params, onnx: dict[str, Path]) -> dict[str, dict[str, float]]:
-    """Each row's costs with `benchmark.threads`, and how fast it is on all cores."""
-    wanted = settings.benchmark
-    images = data.open_split(paths.PREPARED, "val").images[: max(wanted.calls)]
-    systems = {name: OnnxFiles((path,)) for name, path in onnx.items()}
-    measured = latency.measure(systems, images, Timing(wanted.threads, wanted.calls, wanted.warmup))
-    all_cores = Timing(0, wanted.calls, wanted.warmup, rounds=1)
-    for name, row in latency.measure(systems, images, all_cores).items():
-        measured[name] |= {"p50_ms_all_cores": row["p50_ms"], "images_per_second_all_cores": row["images_per_second"]}
-    return measured
 
 
 if __name__ == "__main__":

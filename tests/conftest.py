@@ -69,7 +69,7 @@ def commit(root: Path) -> None:
 
 def repro(root: Path, *targets: str) -> list[str]:
     """`dvc repro` of everything, or of these and what they need; the stages that ran, in order."""
-    return _stages_of("-m", "stages.dvc", "repro", *targets, cwd=root, **_loaded())
+    return _stages_of("-m", "dvc", "repro", *targets, cwd=root, **_loaded())
 
 
 def repro_in_parallel(root: Path) -> list[str]:

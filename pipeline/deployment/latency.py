@@ -3,13 +3,13 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -69,16 +69,30 @@ class Timing:
     """threads: of the runtime, 0 for every core. calls: how many are timed, by batch size. warmup: how many before.
 
     rounds: over how many sets of new processes, as one keeps for life where in memory its model has come to lie.
+    all_cores: time all of it on every core too.
     """
 
     threads: int
     calls: dict[int, int]
     warmup: int
     rounds: int = 2
+    all_cores: bool = False
 
 
 BURST = 5  # calls of one image in a row after an untimed one, so that the system before leaves no cold cache
-SLOW_BATCH_WARMUP = 2  # calls of larger batches are long enough to warm themselves
+SLOW_BATCH_WARMUP = 1  # calls of larger batches are long enough to warm themselves
+
+Seconds = dict[str, dict[int, list[float]]]  # of single calls, by system and batch size
+Ask = Callable[..., Any]  # a system's name, a question of `_here` and its numbers to the answer
+
+
+class Round(NamedTuple):
+    """What one set of processes has measured. load, memory: by system, in seconds and bytes."""
+
+    load: dict[str, float]
+    memory: dict[str, int]
+    seconds: Seconds
+    on_all_cores: Seconds
 
 
 def measure(
@@ -93,60 +107,93 @@ def measure(
     Args:
         systems: each loads itself in the process that times it, and answers when a call is done.
         images: (samples, height, width, channels) uint8, at least as many as the largest batch.
-        apart: False puts all of them into one process, for many systems of the same files.
+        apart: False keeps all of them in the process that asks, where memory says nothing.
     Returns:
         by name: `p50_ms`, `p95_ms`, `p99_ms` at batch 1; `images_per_second` at the largest batch, by the median call;
-        `load_ms`; `memory_bytes`, the peak beyond the bare runtime; `spread`, by what part the rounds' p50 differ.
+        `load_ms`; `memory_bytes`, the peak beyond the bare runtime; `spread`, by what part the rounds' p50 differ;
+        with `all_cores` also `p50_ms_all_cores` and `images_per_second_all_cores`.
     Raises:
         PipelineError: a file is missing or no ONNX, or a process died.
     """
     largest = max(timing.calls)
-    images = np.array(images[:largest])
-    rounds = [_round(systems, images, timing, number, apart) for number in range(1, timing.rounds + 1)]
+    images, rounds = np.array(images[:largest]), []
+    for number in range(1, timing.rounds + 1):
+        with _processes(systems, images) if apart else nullcontext(_here(systems, images)) as ask:
+            rounds.append(_round(list(systems), timing, number, ask))
     costs = {}
     for name in systems:
-        seconds, load, memory = zip(*(measured[name] for measured in rounds), strict=True)
-        single = [1e3 * np.array(each[1]) for each in seconds]
-        many = np.concatenate([each[largest] for each in seconds])
+        single = [1e3 * np.array(each.seconds[name][1]) for each in rounds]
         p50, p95, p99 = np.percentile(np.concatenate(single), [50, 95, 99])
         medians = [np.median(each) for each in single]
         costs[name] = {
             "p50_ms": float(p50),
             "p95_ms": float(p95),
             "p99_ms": float(p99),
-            "images_per_second": largest / float(np.median(many)),
-            "load_ms": 1e3 * min(load),
-            "memory_bytes": max(memory),
+            "images_per_second": largest / _median([each.seconds for each in rounds], name, largest),
+            "load_ms": 1e3 * min(each.load[name] for each in rounds),
+            "memory_bytes": max(each.memory[name] for each in rounds),
             "spread": float(max(medians) / min(medians) - 1),
         }
+        if timing.all_cores:
+            taken = [each.on_all_cores for each in rounds]
+            costs[name] |= {
+                "p50_ms_all_cores": 1e3 * _median(taken, name, 1),
+                "images_per_second_all_cores": largest / _median(taken, name, largest),
+            }
     return costs
 
 
-def _round(
-    systems: dict[str, Load], images: np.ndarray, timing: Timing, number: int, apart: bool
-) -> dict[str, tuple[dict[int, list[float]], float, float]]:
-    """Each system's seconds by batch size, its seconds to load, and its memory in bytes, in new processes."""
-    seconds: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in timing.calls} for name in systems}
-    with _workers(systems, images, timing.threads, apart) as ask:
-        for name in systems:
-            ask(name, "memory")  # answered once its process has started, which would slow the loading of the others
-        load = {name: ask(name, "load") for name in systems}
-        for batch, calls in timing.calls.items():
-            burst, warmup = (BURST, timing.warmup // BURST) if batch == 1 else (1, SLOW_BATCH_WARMUP)
-            turns = range(warmup + max(1, calls // timing.rounds // burst))
-            for turn in tqdm(turns, desc=f"round {number}, batch {batch}", leave=False, disable=None):
-                for name in systems:
-                    took = ask(name, "calls", batch, burst)
-                    if turn >= warmup:
-                        seconds[name][batch] += took
-        return {name: (seconds[name], load[name], ask(name, "memory")) for name in systems}
+def _median(rounds: list[Seconds], name: str, batch: int) -> float:
+    return float(np.median(np.concatenate([each[name][batch] for each in rounds])))
+
+
+def _round(names: list[str], timing: Timing, number: int, ask: Ask) -> Round:
+    for name in names:
+        ask(name, "memory")  # answered once its process has started, which would slow the loading of the others
+    load = {name: ask(name, "load", timing.threads) for name in names}
+    seconds, on_all_cores = _turns(names, timing, f"round {number}", ask), {}
+    memory = {name: ask(name, "memory") for name in names}
+    if timing.all_cores:
+        for name in names:
+            ask(name, "load", 0)
+        on_all_cores = _turns(names, timing, f"round {number}, all cores", ask)
+    return Round(load, memory, seconds, on_all_cores)
+
+
+def _turns(names: list[str], timing: Timing, title: str, ask: Ask) -> Seconds:
+    seconds: Seconds = {name: {batch: [] for batch in timing.calls} for name in names}
+    for batch, calls in timing.calls.items():
+        burst, warmup = (BURST, timing.warmup // BURST) if batch == 1 else (1, SLOW_BATCH_WARMUP)
+        turns = range(warmup + max(1, calls // timing.rounds // burst))
+        for turn in tqdm(turns, desc=f"{title}, batch {batch}", leave=False, disable=None):
+            for name in names:
+                took = ask(name, "calls", batch, burst)
+                if turn >= warmup:
+                    seconds[name][batch] += took
+    return seconds
+
+
+def _here(systems: dict[str, Load], images: np.ndarray) -> Ask:
+    """What asks systems in this process."""
+    runs, bare = {}, machine.peak_bytes()
+
+    def ask(name: str, question: str, *of: int) -> Any:
+        if question == "memory":
+            return machine.peak_bytes() - bare
+        if question == "load":
+            began = time.perf_counter()
+            runs[name] = systems[name](*of)
+            return time.perf_counter() - began
+        batch, burst = of
+        return _seconds(runs[name], images[:batch], burst)
+
+    return ask
 
 
 @contextmanager
-def _workers(systems: dict[str, Load], images: np.ndarray, threads: int, apart: bool) -> Iterator[Callable[..., Any]]:
-    """What asks the processes that hold the systems: a system's name and a question of `_serve` to the answer."""
+def _processes(systems: dict[str, Load], images: np.ndarray) -> Iterator[Ask]:
+    """What asks systems that have a process each."""
     context = get_context("spawn")
-    groups = [[name] for name in systems] if apart else [list(systems)]
     connections: dict[str, Connection] = {}
     processes = []
 
@@ -161,14 +208,12 @@ def _workers(systems: dict[str, Load], images: np.ndarray, threads: int, apart: 
         return answer
 
     try:
-        for names in groups:
-            ours, theirs = context.Pipe()
-            held = {name: systems[name] for name in names}
-            processes.append(context.Process(target=_serve, args=(theirs, held, images, threads), daemon=True))
+        for name, system in systems.items():
+            connections[name], theirs = context.Pipe()
+            processes.append(context.Process(target=_serve, args=(theirs, {name: system}, images), daemon=True))
             with _no_main():
                 processes[-1].start()
             theirs.close()
-            connections |= dict.fromkeys(names, ours)
         yield ask
     finally:
         for process in processes:
@@ -187,24 +232,16 @@ def _no_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _serve(connection: Connection, systems: dict[str, Load], images: np.ndarray, threads: int) -> None:
+def _serve(connection: Connection, systems: dict[str, Load], images: np.ndarray) -> None:
     """Answer until the other side is gone, however it went, which the workers of an executor would not notice."""
-    runs, bare = {}, machine.peak_bytes()
+    ask = _here(systems, images)
     while True:
         try:
-            name, question, *size = connection.recv()
+            question = connection.recv()
         except (EOFError, KeyboardInterrupt):
             return
         try:
-            if question == "load":
-                began = time.perf_counter()
-                runs[name] = systems[name](threads)
-                connection.send(time.perf_counter() - began)
-            elif question == "memory":
-                connection.send(machine.peak_bytes() - bare)
-            else:
-                batch, burst = size
-                connection.send(_seconds(runs[name], images[:batch], burst))
+            connection.send(ask(*question))
         except Exception as error:
             connection.send(error)
 

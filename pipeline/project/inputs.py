@@ -5,6 +5,7 @@ No library does that: DVC trusts a file whose time has not changed, and a copy i
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import sys
@@ -19,6 +20,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.project import paths
 from pipeline.project.errors import PipelineError
 
+NEWER = "OUTS_SINCE_DVC_LOCK"  # in the environment: JSON of the checksum by path of what `make repro` has yet to write
 REWRITTEN = 1.0  # seconds that DVC may take to write dvc.lock while a stage beside it reads it
 
 
@@ -39,10 +41,10 @@ def check(stage: str, words: list[str] | None = None) -> None:
     if not any(_changed(deps)):
         return
     time.sleep(REWRITTEN)
-    for out in _changed(deps):
-        cached = " Its copy in DVC's cache had the same damage and is removed." if _remove_damaged(out) else ""
+    for path, checksum in _changed(deps):
+        cached = " Its copy in DVC's cache had the same damage and is removed." if _remove_damaged(checksum) else ""
         raise PipelineError(
-            f"{out['path']} is not what its stage wrote (its checksum differs from that in dvc.lock); delete it and "
+            f"{path} is not what its stage wrote (its checksum differs from that in dvc.lock); delete it and "
             f"run `dvc repro`.{cached}"
         )
 
@@ -57,14 +59,15 @@ def _deps(stage: str, words: list[str]) -> list[PurePosixPath]:
             for dep in block["deps"]]  # fmt: skip
 
 
-def _changed(deps: list[PurePosixPath]) -> Iterator[dict[str, Any]]:
-    """The outs in dvc.lock that the deps hold, or that hold a dep, and whose bytes are others."""
-    for stage in (_load(paths.DVC_LOCK) or {}).get("stages", {}).values():
-        for out in stage.get("outs", []):
-            path = PurePosixPath(out["path"])
-            read = any(path.is_relative_to(dep) or dep.is_relative_to(path) for dep in deps)
-            if read and Path(path).exists() and _md5(Path(path)) != out["md5"]:
-                yield out
+def _changed(deps: list[PurePosixPath]) -> Iterator[tuple[str, str]]:
+    """The outs that the deps hold, or that hold a dep, whose bytes are others, and the checksums they should have."""
+    stages = (_load(paths.DVC_LOCK) or {}).get("stages", {}).values()
+    known = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+    for name, checksum in (known | json.loads(os.environ.get(NEWER, "{}"))).items():
+        path = PurePosixPath(name)
+        read = any(path.is_relative_to(dep) or dep.is_relative_to(path) for dep in deps)
+        if read and Path(path).exists() and _md5(Path(path)) != checksum:
+            yield name, checksum
 
 
 def _md5(path: Path) -> str:
@@ -77,8 +80,8 @@ def _md5(path: Path) -> str:
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def _remove_damaged(out: dict[str, Any]) -> bool:
-    """Remove the objects of DVC's cache that make up this out and do not have the checksum that they are named by."""
+def _remove_damaged(checksum: str) -> bool:
+    """Remove the objects of DVC's cache that make up the out of this checksum and are not what they are named by."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -94,7 +97,7 @@ def _remove_damaged(out: dict[str, Any]) -> bool:
     def damaged(checksum: str) -> bool:
         return at(checksum).is_file() and _md5(at(checksum)) != checksum.removesuffix(".dir")
 
-    parts = [out["md5"]]
+    parts = [checksum]
     if parts[0].endswith(".dir") and at(parts[0]).is_file() and not damaged(parts[0]):
         parts = [entry["md5"] for entry in json.loads(at(parts[0]).read_bytes())]
     worthless = {checksum for checksum in parts if damaged(checksum)}

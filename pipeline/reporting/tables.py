@@ -119,7 +119,7 @@ def filled(columns: dict[str, str], rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def overview(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that say most: the best teacher, the ensemble that teaches, every student, and the last one in INT8.
+    """The rows that say most: the best teacher, the simple average, what teaches, the students, the last one in INT8.
 
     Args:
         rows: of pipeline.reporting.comparison.table.
@@ -127,7 +127,8 @@ def overview(rows: pd.DataFrame) -> pd.DataFrame:
     kind, last = rows["kind"], rows.loc[rows["kind"] == "student", "method"].iloc[-1]
     best = (kind == "teacher") & (rows["gain_over_teacher_low"] == 0) & (rows["gain_over_teacher_high"] == 0)
     teaches = (kind == "ensemble") & (rows["compression"] == 1) & (rows["speed_up"] == 1)
-    shown = best | teaches | (kind == "student") | (rows["method"] == last + wording.INT8)
+    simple = rows["method"] == "simple"
+    shown = best | simple | teaches | (kind == "student") | (rows["method"] == last + wording.INT8)
     return filled(OVERVIEW, rows[shown])
 
 

@@ -12,7 +12,7 @@ from pipeline.training import models
 from tests import toys
 from tests.conftest import CHECKOUT, run
 
-TIMING = Timing(threads=1, calls={1: 40, 8: 4}, warmup=2)
+TIMING = Timing(threads=1, calls={1: 40, 8: 4}, warmup=2, all_cores=True)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,7 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def measured(files):
     pair = (files / "small.onnx", files / "big.onnx")
-    systems = {"small": OnnxFiles(pair[:1]), "big": OnnxFiles(pair[1:]), "fused": OnnxFiles((files / "fused.onnx",)),
-               "torch": Eager(toys.ARCHITECTURE, toys.INFO, toys.compute())}  # fmt: skip
+    systems = {"small": OnnxFiles(pair[:1]), "big": OnnxFiles(pair[1:]), "fused": OnnxFiles((files / "fused.onnx",))}
     return latency.measure(systems, toys.images(8), TIMING)
 
 
@@ -39,6 +38,7 @@ def test_every_system_has_every_figure(measured):
     for row in measured.values():
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["images_per_second"] > 0 and row["load_ms"] > 0 and row["spread"] >= 0
+        assert row["p50_ms_all_cores"] > 0 and row["images_per_second_all_cores"] > 0
 
 
 def test_a_model_of_a_hundred_times_the_arithmetic_takes_longer_and_more_memory(measured):
@@ -47,11 +47,23 @@ def test_a_model_of_a_hundred_times_the_arithmetic_takes_longer_and_more_memory(
     assert measured["fused"]["memory_bytes"] > measured["small"]["memory_bytes"]
 
 
-def test_many_systems_can_share_one_process(files):
+def test_many_systems_can_share_the_process_that_asks(files):
     pair = (files / "small.onnx", files / "big.onnx")
-    systems = {"small": OnnxFiles(pair[:1]), "both": OnnxFiles(pair, uniform(["small", "big"]).log_probs)}
+    systems = {"small": OnnxFiles(pair[:1]), "both": OnnxFiles(pair, uniform(["small", "big"]).log_probs),
+               "torch": Eager(toys.ARCHITECTURE, toys.INFO, toys.compute())}  # fmt: skip
     measured = latency.measure(systems, toys.images(8), Timing(1, {1: 20}, 2), apart=False)
-    assert measured["both"]["p50_ms"] > measured["small"]["p50_ms"]
+    assert measured["both"]["p50_ms"] > measured["small"]["p50_ms"] and measured["torch"]["p50_ms"] > 0
+    assert "p50_ms_all_cores" not in measured["both"]
+
+
+def test_each_turn_is_one_call_of_a_batch_or_an_untimed_and_five_timed_ones_of_single_images():
+    seen = []
+    systems = {"x": lambda threads: lambda images: seen.append((threads, len(images)))}
+    latency.measure(systems, toys.images(8), Timing(1, {1: 20, 8: 4}, 5, all_cores=True), apart=False)
+    expected = []
+    for threads in (1, 0, 1, 0):  # two rounds, each first on one thread: a turn to warm up, and half of the calls
+        expected += [(threads, 1)] * 6 * (1 + 2) + [(threads, 8)] * (1 + 2)
+    assert seen == expected
 
 
 def test_a_missing_file_is_a_sentence_from_whatever_process(tmp_path):

@@ -1,5 +1,6 @@
 """A byte that flips in anything that a stage reads from another is a sentence, and never a number."""
 
+import json
 import os
 import random
 import shutil
@@ -328,3 +329,14 @@ def test_a_stage_ends_with_that_sentence_and_its_outputs_are_what_they_were(own_
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert result.stderr.startswith(f"error: {damaged} is not what its stage wrote")
     assert after == made and (own_digits / "dvc.lock").read_bytes() == lock
+
+
+def test_what_make_repro_has_not_written_yet_counts_before_dvc_lock(written, monkeypatch):
+    (written / "file.txt").write_text("made again\n")
+    with pytest.raises(PipelineError, match=r"^file\.txt is not what its stage wrote"):
+        inputs.check("read", ["one"])
+    monkeypatch.setenv(inputs.NEWER, json.dumps({"file.txt": dvc_hash(written / "file.txt")}))
+    inputs.check("read", ["one"])
+    (written / "file.txt").write_text("damaged since\n")
+    with pytest.raises(PipelineError, match=r"^file\.txt is not what its stage wrote"):
+        inputs.check("read", ["one"])

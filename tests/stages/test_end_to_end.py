@@ -59,7 +59,6 @@ def test_exported_models_decide_as_torch_does(digits):
     assert len(paths) == 7
     for path in paths:
         assert json.loads(path.read_text())["onnx"]["changed_decisions"] == 0, path.name
-    assert set(json.loads((digits / "metrics/benchmark.json").read_text())["torch_and_onnx_agree"].values()) == {1.0}
 
 
 def test_what_ships_is_decided_copied_and_the_first_champion(digits):

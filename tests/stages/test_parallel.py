@@ -1,5 +1,6 @@
 """Stages at the same time in a real DVC project of shell commands."""
 
+import json
 import os
 import shutil
 import signal
@@ -105,6 +106,70 @@ def test_what_dvcs_cache_has_in_part_is_made_again_and_what_is_not_asked_for_sta
     assert (toy / "folder/second").read_text() == "second\n"
 
 
+def test_a_stage_knows_the_checksums_of_what_ran_before_it(toy):
+    sums = "echo $OUTS_SINCE_DVC_LOCK > both.txt"
+    (toy / "dvc.yaml").write_text(GRAPH.replace("cat left.txt right.txt > both.txt", sums))
+    result = parallel_repro(toy)
+    assert result.returncode == 0, result.stdout + result.stderr
+    made = {out["path"]: out["md5"] for name in ("left", "right") for out in outs(toy)[name]}
+    assert json.loads((toy / "both.txt").read_text()).items() <= made.items()
+    (toy / "dvc.yaml").write_text((toy / "dvc.yaml").read_text().replace("echo left", "echo other"))
+    assert parallel_repro(toy).returncode == 0
+    (left,) = outs(toy)["left"]
+    assert json.loads((toy / "both.txt").read_text()) == {"left.txt": left["md5"]}
+
+
+def test_several_commands_run_in_turn_until_one_fails(toy):
+    words = "[echo 1 > left.txt, echo 2 >> left.txt, exit 3, echo 4 >> left.txt]"
+    (toy / "dvc.yaml").write_text(GRAPH.replace("echo left > left.txt", words))
+    result = parallel_repro(toy)
+    assert result.returncode == 1 and "`exit 3` ended with exit status 3" in result.stdout
+    assert (toy / "left.txt").read_text() == "1\n2\n"
+
+
+def test_a_missing_output_fails_its_stage_with_a_sentence(toy):
+    (toy / "dvc.yaml").write_text(GRAPH.replace("echo left > left.txt", "exit 0"))
+    result = parallel_repro(toy)
+    assert result.returncode == 1 and "left.txt' does not exist" in result.stdout and "Traceback" not in result.stderr
+    assert (toy / "right.txt").exists() and set(outs(toy)) == {"right"}
+
+
+def test_images_that_dvc_tracks_are_brought_up_to_date_by_it(toy):
+    assert run("dvc", "add", "-q", "start.txt", cwd=toy).returncode == 0
+    assert parallel_repro(toy).returncode == 0
+    before = (toy / "start.txt.dvc").read_text()
+    (toy / "start.txt").write_text("other\n")
+    result = parallel_repro(toy)
+    assert result.returncode == 0 and "Running stage 'both'" not in result.stdout, result.stdout + result.stderr
+    assert "Running stage 'left'" in result.stdout and (toy / "start.txt.dvc").read_text() != before
+    assert run("dvc", "status", "-q", cwd=toy).returncode == 0
+
+
+def test_what_dvcs_run_cache_has_does_not_run_again(toy):
+    parallel_repro(toy)
+    (toy / "dvc.yaml").write_text(GRAPH.replace("echo left", "echo other"))
+    parallel_repro(toy)
+    (toy / "dvc.yaml").write_text(GRAPH)
+    result = parallel_repro(toy)
+    assert result.returncode == 0 and "Running" not in result.stdout
+    assert (toy / "both.txt").read_text() == "left\nright\n" and run("dvc", "status", "-q", cwd=toy).returncode == 0
+
+
+def test_it_waits_for_another_process_of_dvc(toy):
+    holder = (
+        "import sys; from dvc.repo import Repo, lock_repo\nwith lock_repo(Repo()): print(flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", holder], cwd=toy, text=True, **pipes) as other:
+        other.stdout.readline()
+        waits = subprocess.Popen([sys.executable, "-m", "stages.parallel"], cwd=toy, text=True,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+        with pytest.raises(subprocess.TimeoutExpired):
+            waits.communicate(timeout=6)
+        other.stdin.close()
+        assert waits.communicate(timeout=60)[0].endswith("2 at a time\n") and waits.returncode == 0
+
+
 def test_a_failed_stage_stops_what_depends_on_it_and_nothing_else(toy):
     (toy / "dvc.yaml").write_text(GRAPH.replace("echo left >", "false >"))
     result = parallel_repro(toy)
@@ -123,7 +188,7 @@ def test_an_interrupt_leaves_no_process_behind(toy, sent):
     while running < 2:
         running += runner.stdout.readline().count("> sleep")
     descendants = psutil.Process(runner.pid).children(recursive=True)
-    assert len(descendants) >= 4
+    assert len(descendants) >= 2
     for each in sent:
         runner.send_signal(each)
         time.sleep(0.05)

@@ -14,7 +14,12 @@ import pytest
 from tests.conftest import CHECKOUT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere stages are not forked")
-SERVER = "import sys; from stages import preload; preload.LIBRARIES = ('colorsys',); preload.serve(sys.argv[1])"
+SERVER = """\
+import sys
+from stages import preload
+preload.FIRST, preload.LATER = ("colorsys",), ("imghdr",)
+preload.serve(sys.argv[1])
+"""
 TELL = """\
 import json, os, sys
 told = {"argv": sys.argv[1:], "name": __name__, "main": sys.modules["__main__"].__spec__.name, "cwd": os.getcwd(),
@@ -116,6 +121,18 @@ def test_a_command_that_is_killed_leaves_no_fork_behind(root, address):
     deadline = time.monotonic() + 10
     while not gone(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
+    assert gone(pid)
+
+
+def test_a_fork_ends_with_the_process_for_which_it_works(root):
+    words = [sys.executable, "-c", SERVER, str(root / "socket")]
+    with subprocess.Popen(words, cwd=root, stdin=subprocess.PIPE) as server:
+        while not (root / "socket").exists():
+            time.sleep(0.01)
+        process = command(root, root / "socket", "sleep")
+        pid = int(process.stdout.readline())
+        server.stdin.close()  # as when the process that has the other end is killed
+        assert process.wait(60) == 128 + signal.SIGKILL and server.wait(60) == 0
     assert gone(pid)
 
 

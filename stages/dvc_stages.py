@@ -1,0 +1,186 @@
+"""DVC's part in running stages: what it does before and after a stage's commands, for all stages in one process.
+
+It is what `dvc repro --single-item` does, which for every stage starts anew, reads the graph, and reads and writes all
+of dvc.lock: that takes longer than most stages work.
+"""
+
+import contextlib
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from dvc.dependency.db import AbstractDependency
+from dvc.dependency.repo import RepoDependency
+from dvc.dvcfile import Lockfile
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+from dvc.repo import Repo, lock_repo
+from dvc.rwlock import rwlock
+from dvc.stage import Stage, run
+from dvc.stage.cache import RunCacheNotFoundError
+
+from pipeline.project import inputs, paths
+from pipeline.project.errors import PipelineError
+from stages import dvc_files
+
+WRITING = 10  # seconds between two writes of dvc.lock; what a kill leaves out of it, DVC's run cache has
+
+
+class Stages:
+    """The stages of dvc.yaml by name, or some and what they need. Each is begun, then ended or given up.
+
+    needs: each stage's direct dependencies. alone: those that measure time. changed: those that must run for reasons of
+    their own and whose outputs DVC's cache does not have; the others' are there.
+
+    Args:
+        targets: none: all stages.
+        interrupted: wait no longer for another process of DVC.
+    """
+
+    def __init__(self, targets: tuple[str, ...], interrupted: threading.Event) -> None:
+        self._interrupted = interrupted
+        logging.getLogger("dvc").setLevel(logging.WARNING)
+        self._held: dict[str, contextlib.ExitStack] = {}
+        self._ended: list[Stage] = []
+        self._written = 0.0
+        with _refusals():
+            self._repo = Repo()
+        for sentence in dvc_files.mend(Path(self._repo.stage_cache.cache_dir)):
+            print(sentence, flush=True)
+        with self._locked():
+            graph = self._repo.index.graph
+            self._stages = {stage.addressing: stage for stage in graph}
+            self.needs = {name: {each.addressing for each in graph.successors(stage)}
+                          for name, stage in self._stages.items()}  # fmt: skip
+            self._forget()
+            if targets:
+                self.needs = self._needed(
+                    {each.addressing for name in targets for each in self._repo.stage.collect(name)}
+                )
+            self.alone = {name for name, stage in self._stages.items() if (stage.meta or {}).get("alone")}
+            self._restore()
+            self.changed = set(self._repo.status())
+
+    def begin(self, name: str) -> list[str] | None:
+        """The commands to run; none where DVC's run cache had the outputs; None where nothing has changed.
+
+        Raises:
+            PipelineError: DVC refuses.
+        """
+        stage = self._stages[name]
+        with self._locked():
+            if not stage.cmd or stage.frozen:  # images under DVC, an import: what DVC does itself
+                if not stage.reproduce():
+                    return None
+                stage.dump(update_pipeline=False)
+                return []
+            self._hold(name)
+            try:
+                if not stage.changed():
+                    self._held.pop(name).close()
+                    return None
+                stage.remove_outs(ignore_remove=False, force=False)
+                try:
+                    self._repo.stage_cache.restore(stage)
+                except RunCacheNotFoundError:
+                    stage.save_deps()
+                    return stage.cmd if isinstance(stage.cmd, list) else stage.cmd.splitlines()
+            except BaseException:
+                self._held.pop(name).close()
+                raise
+        self.end(name)
+        return []
+
+    def process(self, name: str, command: str) -> dict[str, Any]:
+        """How DVC runs a command of it, and what it may trust beyond dvc.lock: arguments of subprocess.Popen."""
+        newer = {out.def_path: out.hash_info.value for stage in self._ended for out in stage.outs}
+        environment = {inputs.NEWER: json.dumps(newer)}
+        return {"args": run._make_cmd(run.get_executable(), command)} | run.prepare_kwargs(
+            self._stages[name], environment
+        )
+
+    def end(self, name: str) -> None:
+        """Its commands have succeeded: keep its outputs in DVC's cache. `write` has still to put them into dvc.lock.
+
+        Raises:
+            PipelineError: DVC refuses, as an output is missing.
+        """
+        stage = self._stages[name]
+        with self._locked(), self._held.pop(name):
+            plain = any(not out.use_cache for out in stage.outs if not (out.is_metric or out.is_plot))
+            stage.save(run_cache=not plain)
+            stage.commit()
+        self._ended.append(stage)
+
+    def give_up(self, *names: str) -> None:
+        """Their commands have failed, or, without names, all that was begun is stopped."""
+        for name in names or list(self._held):
+            self._held.pop(name).close()
+
+    def write(self, *, now: bool = False) -> None:
+        """Put what has ended into dvc.lock: now, or if the last time was some seconds ago."""
+        if self._ended and (now or time.monotonic() - self._written > WRITING):
+            with self._locked():
+                self._ended[0].dvcfile.dump_stages(self._ended, update_pipeline=False)
+            self._ended.clear()
+            self._written = time.monotonic()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone in the project, among all processes of DVC."""
+        with _refusals(), contextlib.ExitStack() as held:
+            while True:
+                with contextlib.suppress(LockError):  # DVC tries for three seconds
+                    held.enter_context(lock_repo(self._repo))
+                    break
+                if self._interrupted.is_set():
+                    raise KeyboardInterrupt
+            held.enter_context(self._repo.scm_context(quiet=True))
+            yield
+
+    def _hold(self, name: str) -> None:
+        """Have other processes of DVC refuse to touch what the stage reads and writes."""
+        stage, self._held[name] = self._stages[name], contextlib.ExitStack()
+        local = [dep for dep in stage.deps if not isinstance(dep, RepoDependency | AbstractDependency)]
+        read, write = ([each.fs_path for each in ends] for ends in (local, stage.outs))
+        hardlink = self._repo.config["core"].get("hardlink_lock", False)
+        command = " ".join(sys.argv)  # as DVC has it, which knows by it what it holds itself
+        self._held[name].enter_context(rwlock(self._repo.tmp_dir, self._repo.fs, command, read, write, hardlink))
+
+    def _needed(self, wanted: set[str]) -> dict[str, set[str]]:
+        while more := {other for name in wanted for other in self.needs[name]} - wanted:
+            wanted |= more
+        return {name: others for name, others in self.needs.items() if name in wanted}
+
+    def _forget(self) -> None:
+        """Drop from dvc.lock what dvc.yaml and params.yaml no longer have, which DVC itself keeps."""
+        lock = Lockfile(self._repo, str(paths.DVC_LOCK))
+        for name in set(lock.load().get("stages", {})) - set(self._stages):
+            lock.remove_stage(SimpleNamespace(name=name))
+
+    def _restore(self) -> None:
+        """Bring back what is missing of the outputs and whole in DVC's cache, at once: by stage it takes minutes.
+
+        An output that is there is left to DVC, which compares it.
+        """
+        outs = [out for name in self.needs for out in self._stages[name].outs]
+        missing = [out for out in outs if not out.exists and not out.changed_cache()]
+        for out in missing:
+            out.checkout()
+        if missing:
+            print(f"Outputs restored from DVC's cache: {len(missing)}", flush=True)
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """DVC's errors as sentences."""
+    try:
+        yield
+    except (DvcException, OSError) as error:
+        raise PipelineError(f"DVC refused: {error}") from None
