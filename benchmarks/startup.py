@@ -1,11 +1,14 @@
 """What a stage costs beside its work, and a `dvc repro` with nothing to do: `python -m benchmarks.startup`.
 
 In a scratch copy, on the data of the smoke profile, where there is next to no work but training, fitting and exporting,
-which are subtracted. DVC runs each stage, as `dvc repro` does and as `make repro` does, with its libraries loaded.
+which are subtracted. Of `make repro`, one stage at a time, it is the time from one stage's start to the next one's.
 """
 
 import contextlib
+import shutil
+import subprocess
 import sys
+import time
 import uuid
 from dataclasses import replace
 from functools import partial
@@ -23,11 +26,10 @@ from pipeline import params
 from pipeline.project import errors, files, paths
 from pipeline.tracking import server, store
 from pipeline.tracking.store import Record
-from stages import preload
 
 STAGES = (  # the stage and item of each record
     *(("prepare", ""), ("train_teacher", "resnet"), ("cache_logits", "resnet"), ("fit_ensemble", "")),
-    *(("train_baseline", "0"), ("distill", "ensemble-0"), ("score_students", ""), ("export_student", "ensemble")),
+    *(("train_baseline", "0"), ("distill", "ensemble-0"), ("score_students", ""), ("export_student", "ensemble-0")),
     *(("time_members", ""), ("benchmark", ""), ("report", ""), ("publish", "")),
 )
 ROUNDS = 3
@@ -39,9 +41,8 @@ def main() -> None:
         run(root, "dvc", "repro")
         idle = alternate({"dvc repro, nothing to do": lambda: run(root, "dvc", "repro")}, ROUNDS)
         cold = _seconds(root)
-        with contextlib.chdir(root), preload.start() as libraries:
-            libraries.wait()
-            loaded = _seconds(root, libraries.environment)
+        rounds = [_from_start_to_start(root) for _ in range(ROUNDS)]
+        loaded = {name: median(seconds[name] for seconds in rounds) for name in cold}
         work = {name: _work(root / paths.record(*name.split("@"))) for name in cold}
         with contextlib.chdir(root):
             logging = _logging()
@@ -59,12 +60,26 @@ def main() -> None:
     ])  # fmt: skip
 
 
-def _seconds(root: Path, environment: dict[str, str] | None = None) -> dict[str, float]:
-    """The median of each stage's seconds, DVC's included."""
+def _seconds(root: Path) -> dict[str, float]:
+    """The median of each stage's seconds in `dvc repro`."""
     names = [f"{stage}@{item}" if item else stage for stage, item in STAGES]
-    dvc = [sys.executable, "-m", "stages.dvc", "repro", "--force", "--single-item"]
-    taken = alternate({name: partial(run, root, *dvc, name, **(environment or {})) for name in names}, ROUNDS)
+    dvc = ["dvc", "repro", "--force", "--single-item"]
+    taken = alternate({name: partial(run, root, *dvc, name) for name in names}, ROUNDS)
     return {name: float(np.median(seconds)) for name, seconds in taken.items()}
+
+
+def _from_start_to_start(root: Path) -> dict[str, float]:
+    """The seconds of each stage in `make repro`, all of them run again."""
+    (root / paths.DVC_LOCK).unlink()
+    shutil.rmtree(root / ".dvc/cache/runs")
+    names, starts = [], []
+    words = [sys.executable, "-m", "stages.parallel", "1"]
+    with subprocess.Popen(words, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if "Running stage '" in line:
+                names.append(line.split("'")[1])
+                starts.append(time.monotonic())
+    return dict(zip(names, np.diff([*starts, time.monotonic()]).tolist(), strict=True))
 
 
 def _logging() -> tuple[str, float]:

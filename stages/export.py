@@ -1,7 +1,6 @@
-"""Export models to ONNX and INT8, each held against torch on the validation images.
+"""Export a model to ONNX and INT8, each held against torch on the validation images.
 
-`python -m stages.export teacher NAME` one teacher, `python -m stages.export student ARM` every seed of a taught arm,
-`python -m stages.export baseline` every seed of the baseline.
+`python -m stages.export teacher NAME`, or `student ARM SEED`, or `baseline SEED`.
 """
 
 import time
@@ -20,22 +19,21 @@ from stages.starting import start_stage
 CALIBRATED_ON = 1000  # of the validation images
 
 
-def main(kind: str, name: str = "") -> None:
-    record, settings = start_stage(f"export_{kind}", name)
+def main(kind: str, name: str, seed: str = "") -> None:
+    item = f"{name}-{seed}" if seed else name
+    model = f"{BASELINE}-{item}" if kind == BASELINE else item
+    record, settings = start_stage(f"export_{kind}", item)
     device, val, began = devices.device(settings.compute), data.open_split(paths.PREPARED, "val"), time.perf_counter()
-    exported = [name] if kind == "teacher" else [f"{name or BASELINE}-{seed}" for seed in settings.student_seeds]
-    rows = {}
-    for model in exported:
-        for version, row in _export(model, val, device).items():
-            rows[f"{model}_{version}"] = row
-            print(f"{model}, {version}: " + ", ".join(f"{key} {value:.6g}" for key, value in row.items()), flush=True)
+    rows = _export(model, val, device)
+    for version, row in rows.items():
+        print(f"{model}, {version}: " + ", ".join(f"{key} {value:.6g}" for key, value in row.items()), flush=True)
     store.log(
         record,
-        paths.record(f"export_{kind}", name),
+        paths.record(f"export_{kind}", item),
         settings.tracking,
         params={"compute": settings.compute},
         metrics={**store.by_metric("export", rows), "export_seconds": time.perf_counter() - began},
-        artifacts=[path(model) for model in exported for path in (paths.onnx, paths.int8, paths.export_scores)],
+        artifacts=[paths.onnx(model), paths.int8(model), paths.export_scores(model)],
     )
 
 

@@ -31,13 +31,14 @@ def _stale(settings: Params) -> Iterator[Path]:
         paths.EXPORTED / "teachers": teachers,
         paths.EXPORTED / "students": set(arms),
         paths.STUDENTS: set(arms),
-        **{paths.STUDENTS / arm: seeds for arm in arms},
+        **{folder / arm: seeds for folder in (paths.STUDENTS, paths.EXPORTED / "students") for arm in arms},
         paths.RUNS / "train_teacher": teachers,
         paths.RUNS / "cache_logits": teachers,
         paths.RUNS / "export_teacher": teachers,
         paths.RUNS / "train_baseline": seeds,
         paths.RUNS / "distill": students,
-        paths.RUNS / "export_student": sources,
+        paths.RUNS / "export_baseline": seeds,
+        paths.RUNS / "export_student": students,
     }
     for folder, names in named.items():
         if folder.is_dir():

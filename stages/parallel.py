@@ -154,18 +154,21 @@ def repro(jobs: str, *targets: str) -> list[str]:
     """
     if not jobs.isdigit() or int(jobs) < 1:
         raise PipelineError(f"JOBS is {jobs}; it should be how many stages may run at once, such as 2.")
-    with _only_one():
-        interrupted = threading.Event()
-        return _run(int(jobs), Stages(targets, interrupted), interrupted)
+    interrupted = threading.Event()
+    with _only_one(), preload.start() as libraries:  # which import while DVC reads the graph
+        return _run(int(jobs), Stages(targets, interrupted), interrupted, libraries)
 
 
-def _run(jobs: int, stages: Stages, interrupted: threading.Event) -> list[str]:
+def _run(jobs: int, stages: Stages, interrupted: threading.Event, libraries: Preloaded | None) -> list[str]:
     began, settings = time.monotonic(), params.load().compute
     schedule = Schedule(stages.needs, stages.alone, stages.changed)
     gpus = [] if settings.accelerator == "cpu" else _shared_out(_gpus(), settings.devices)
     count = _lanes(jobs, gpus, settings)
     free = [gpus[lane % len(gpus)] if gpus else None for lane in range(count)]
-    with _interrupts(interrupted), _libraries(schedule) as libraries:
+    if libraries and schedule.due() < WORTHWHILE:
+        libraries.process.kill()
+        libraries = None
+    with _interrupts(interrupted):
         lanes = Lanes(stages, schedule, free, libraries)
         try:
             while lanes.start():
@@ -229,11 +232,6 @@ def _gpus() -> list[str]:
 def _shared_out(gpus: list[str], devices: int) -> list[str]:
     """Groups of as many GPUs as a stage uses, by the names that CUDA_VISIBLE_DEVICES takes."""
     return [",".join(gpus[start : start + devices]) for start in range(0, len(gpus) - devices + 1, devices)]
-
-
-def _libraries(schedule: Schedule) -> contextlib.AbstractContextManager[Preloaded | None]:
-    """Loaded once for all stages, where there are enough of them for that to save time."""
-    return preload.start() if schedule.due() >= WORTHWHILE else contextlib.nullcontext()
 
 
 if __name__ == "__main__":

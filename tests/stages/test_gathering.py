@@ -7,15 +7,16 @@ from stages import gathering
 from tests.conftest import CHECKOUT
 
 NAMED = [  # by the params.yaml below
-    *("models/teachers/resnet", "data/logits/resnet", "models/exported/teachers/resnet", "models/students/single/0"),
-    *("models/exported/students/baseline", "runs/train_teacher/resnet.json", "runs/train_baseline/0.json"),
-    *("runs/distill/single-0.json", "runs/export_student/single.json", "data/logits/.gitignore"),
+    *("models/teachers/resnet", "data/logits/resnet", "models/exported/teachers/resnet", "models/students/ensemble/0"),
+    *("models/exported/students/baseline/0", "runs/train_teacher/resnet.json", "runs/train_baseline/0.json"),
+    *("runs/distill/ensemble-0.json", "runs/export_student/ensemble-0.json", "data/logits/.gitignore"),
 ]
 STALE = [
-    *("models/teachers/gone", "data/logits/gone", "models/exported/teachers/gone", "models/students/single/9"),
+    *("models/teachers/gone", "data/logits/gone", "models/exported/teachers/gone", "models/students/ensemble/9"),
     *("models/students/from_gone", "models/exported/students/from_gone", "runs/train_teacher/gone.json"),
+    *("models/exported/students/ensemble/9", "runs/export_baseline/9.json", "runs/export_student/ensemble-9.json"),
     *("runs/cache_logits/gone.json", "runs/export_teacher/gone.json", "runs/train_baseline/9.json"),
-    *("runs/distill/from_gone-0.json", "runs/distill/single-9.json", "runs/export_student/from_gone.json"),
+    *("runs/distill/from_gone-0.json", "runs/distill/ensemble-9.json", "runs/export_student/from_gone-0.json"),
 ]
 OTHERS = ["models/deployed.onnx", "models/exported/ensemble/model.onnx", "runs/prepare.json", "reports/curves/gone.csv"]
 

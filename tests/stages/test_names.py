@@ -35,7 +35,7 @@ def quoted(name: str) -> str:
     ("old", "new", "key"),
     [
         ("  resnet:", "  {}:", "`teachers."),
-        ("[single, ensemble]", "[{}]", "`distill.sources"),
+        ("[ensemble]", "[{}]", "`distill.sources"),
         ("deploy:\n", "deploy:\n  name: {}\n", "`deploy.name`"),
     ],
     ids=["teacher", "source", "registered model"],
@@ -55,7 +55,7 @@ def test_a_teacher_has_the_name_of_no_other_row_or_file(tmp_path, name):
 @pytest.mark.parametrize("name", ["from_nobody", "from_../x", "from_resnet-٣", "from_resnet;x", "from_"])
 def test_a_source_names_a_teacher(tmp_path, name):
     with pytest.raises(PipelineError, match=r"`distill\.sources"):
-        loads(tmp_path, "[single, ensemble]", f"[{quoted(name)}]")
+        loads(tmp_path, "[ensemble]", f"[{quoted(name)}]")
 
 
 @pytest.mark.parametrize("name", ["teams/vision", "x y", "größe", "名前", "a'b; drop table", "-x", "../x"])
@@ -131,7 +131,7 @@ def outs(stage: dict, kind: str) -> list[str]:
 def test_the_words_that_commands_take_from_params_are_names_of_teachers_sources_and_seeds_alone():
     commands = [stage.get("do", stage)["cmd"] for stage in STAGES.values()]
     words = {word for command in commands for word in shlex.split(command) if "${" in word}
-    assert words == {"${key}", "${item}", "${item.seed}", "${item.source}"}
+    assert words == {"${key}", "${item.seed}", "${item.source}"}
     items = {stage["foreach"] for stage in STAGES.values() if "foreach" in stage}
     items |= {values for stage in STAGES.values() for values in stage.get("matrix", {}).values()}
     assert items == {"${teachers}", "${distill.sources}", "${student_seeds}"}
