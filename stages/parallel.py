@@ -6,6 +6,7 @@ with `meta: {alone: true}` in dvc.yaml measures time and has the machine for its
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -17,8 +18,6 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
-
-from filelock import FileLock, Timeout
 
 from pipeline import params
 from pipeline.params import Compute
@@ -50,9 +49,13 @@ class Lanes:
     Args:
         free: a lane each, the GPU that it has or None.
         libraries: loaded once for all stages, or None.
+        lock: a file that every process holds open.
     """
 
-    def __init__(self, stages: Stages, schedule: Schedule, free: list[str | None], libraries: Preloaded | None) -> None:
+    def __init__(
+        self, stages: Stages, schedule: Schedule, free: list[str | None], libraries: Preloaded | None, lock: int
+    ) -> None:
+        self._lock = lock
         self.stages, self.schedule, self.libraries, self.ran = stages, schedule, libraries, []
         self._free, self._pool, self._jobs = free, ThreadPoolExecutor(len(free)), {}
         self._width = max(map(len, schedule.needs))
@@ -114,14 +117,14 @@ class Lanes:
 
     def _launch(self, name: str, device: str | None, commands: list[str], *, alone: bool = False) -> None:
         """Run the first command, in a process group of its own."""
-        if self.libraries and (self._jobs or self.ran or alone):
-            self.libraries.wait(idle=alone)  # shorter than importing them again; the first stage has a core beside them
+        if self.libraries:
+            self.libraries.wait(idle=alone)  # shorter than importing them again
         how = self.stages.process(name, commands[0])
         how["env"] |= {"CUDA_VISIBLE_DEVICES": device} if device else {}
         how["env"] |= self.libraries.environment if self.libraries else {}
         self._say(name, f"Running stage '{name}':\n> {commands[0]}")
         process = subprocess.Popen(
-            **how, text=True, errors="replace", start_new_session=True,
+            **how, text=True, errors="replace", start_new_session=True, pass_fds=(self._lock,),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self._jobs[self._pool.submit(self._follow, name, process)] = Job(name, device, process, commands[1:])
@@ -155,11 +158,11 @@ def repro(jobs: str, *targets: str) -> list[str]:
     if not jobs.isdigit() or int(jobs) < 1:
         raise PipelineError(f"JOBS is {jobs}; it should be how many stages may run at once, such as 2.")
     interrupted = threading.Event()
-    with _only_one(), preload.start() as libraries:  # which import while DVC reads the graph
-        return _run(int(jobs), Stages(targets, interrupted), interrupted, libraries)
+    with _only_one() as lock, preload.start() as libraries:  # which import while DVC reads the graph
+        return _run(int(jobs), Stages(targets, interrupted), interrupted, libraries, lock)
 
 
-def _run(jobs: int, stages: Stages, interrupted: threading.Event, libraries: Preloaded | None) -> list[str]:
+def _run(jobs: int, stages: Stages, interrupted: threading.Event, libraries: Preloaded | None, lock: int) -> list[str]:
     began, settings = time.monotonic(), params.load().compute
     schedule = Schedule(stages.needs, stages.alone, stages.changed)
     gpus = [] if settings.accelerator == "cpu" else _shared_out(_gpus(), settings.devices)
@@ -169,7 +172,7 @@ def _run(jobs: int, stages: Stages, interrupted: threading.Event, libraries: Pre
         libraries.process.kill()
         libraries = None
     with _interrupts(interrupted):
-        lanes = Lanes(stages, schedule, free, libraries)
+        lanes = Lanes(stages, schedule, free, libraries, lock)
         try:
             while lanes.start():
                 lanes.finish()
@@ -199,14 +202,20 @@ def _interrupts(interrupted: threading.Event) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _only_one() -> Iterator[None]:
-    """Two of these in one checkout would start the same stages."""
+def _only_one() -> Iterator[int]:
+    """Two of these in one checkout would start the same stages. The file that is locked, as its processes hold it too.
+
+    So a stage that goes on when this process is killed keeps the next one from starting it again.
+    """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(LOCK, timeout=0):
-            yield
-    except Timeout:
-        raise PipelineError("Another `make repro` is running in this checkout; wait for it, or stop it.") from None
+    with LOCK.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PipelineError(
+                "Another `make repro` is running in this checkout, or a stage that it left; wait for it, or stop it."
+            ) from None
+        yield file.fileno()
 
 
 def _lanes(jobs: int, gpus: list[str], compute: Compute) -> int:

@@ -211,6 +211,20 @@ def test_a_second_one_in_the_same_checkout_says_that_the_first_is_running(toy):
     assert plain.returncode != 0 and "is busy" in plain.stderr + plain.stdout and "Traceback" not in plain.stderr
 
 
+def test_a_stage_that_is_left_behind_keeps_the_next_one_from_starting_until_it_ends(toy):
+    (toy / "dvc.yaml").write_text(GRAPH.replace("echo left", "sleep 8; echo left"))
+    words = [sys.executable, "-m", "stages.parallel"]
+    with subprocess.Popen(words, cwd=toy, text=True, stdout=subprocess.PIPE) as first:
+        while "> sleep" not in first.stdout.readline():
+            pass
+        first.kill()
+    second = parallel_repro(toy)
+    assert second.returncode == 1 and "or a stage that it left" in second.stderr
+    while (third := parallel_repro(toy)).returncode:
+        time.sleep(0.5)
+    assert third.stdout.endswith("2 at a time\n") and (toy / "both.txt").read_text() == "left\nright\n"
+
+
 def test_only_what_is_asked_for_and_what_it_needs_runs(toy):
     result = run(sys.executable, "-m", "stages.parallel", "2", "left", cwd=toy)
     assert result.returncode == 0 and (toy / "left.txt").exists() and not (toy / "right.txt").exists()
