@@ -22,11 +22,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-FIRST = (  # what a stage that trains imports, and what MLflow imports once it is used
-    *("torch", "timm.optim", "pandas", "pydantic", "ruamel.yaml"),
+FIRST = ("torch", "timm.optim", "pandas", "pydantic", "ruamel.yaml")  # without which no stage trains
+LATER = (  # what stages import at their end, and those after them, loaded while the first ones work
     *("mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.artifact.local_artifact_repo"),
-)
-LATER = (  # what those after it import, loaded while the first ones work
     *("onnx", "onnxscript", "onnxruntime.quantization", "networkx", "scipy.optimize", "scipy.stats"),
     *("sklearn.linear_model", "sklearn.model_selection", "matplotlib.pyplot", "dvc.repo"),
 )
