@@ -117,8 +117,8 @@ class Lanes:
 
     def _launch(self, name: str, device: str | None, commands: list[str], *, alone: bool = False) -> None:
         """Run the first command, in a process group of its own."""
-        if self.libraries:
-            self.libraries.wait(idle=alone)  # shorter than importing them again
+        if self.libraries and (alone or self._jobs or self.ran or self.schedule.more):
+            self.libraries.wait(idle=alone)  # a lonely first stage would wait longer than it takes to import them
         how = self.stages.process(name, commands[0])
         how["env"] |= {"CUDA_VISIBLE_DEVICES": device} if device else {}
         how["env"] |= self.libraries.environment if self.libraries else {}

@@ -27,6 +27,11 @@ class Schedule:
         changed = self.changed & self.needs.keys()
         return len(changed.union(*(self._below[name] for name in changed)))
 
+    @property
+    def more(self) -> bool:
+        """May another stage start beside the one that `next` has just given?"""
+        return bool(self._ready)
+
     def next(self) -> str | None:
         """The stage to start now, which counts as running from here on; None: wait for one that runs, or all is over.
 
