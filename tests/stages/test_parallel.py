@@ -212,11 +212,11 @@ def test_a_second_one_in_the_same_checkout_says_that_the_first_is_running(toy):
 
 
 def test_a_stage_that_is_left_behind_keeps_the_next_one_from_starting_until_it_ends(toy):
-    (toy / "dvc.yaml").write_text(GRAPH.replace("echo left", "sleep 8; echo left"))
+    (toy / "dvc.yaml").write_text(GRAPH.replace("echo left", "touch begun; sleep 8; echo left"))
     words = [sys.executable, "-m", "stages.parallel"]
     with subprocess.Popen(words, cwd=toy, text=True, stdout=subprocess.PIPE) as first:
-        while "> sleep" not in first.stdout.readline():
-            pass
+        while not (toy / "begun").exists():
+            time.sleep(0.01)
         first.kill()
     second = parallel_repro(toy)
     assert second.returncode == 1 and "or a stage that it left" in second.stderr
