@@ -223,7 +223,7 @@ def test_a_needed_key_has_no_default(refused, key):
         ("vews", {}, "`vews` is not a setting; did you mean `views`?"),
         ("teacher.batch_size", 1, "`teacher.batch_size` should be greater than or equal to 2; it is 1."),
         ("teacher.batchsize", 8, "`teacher.batchsize` is not a setting; did you mean `batch_size`?"),
-        ("ensemble.methods", ["vote", "vote"], "`ensemble.methods` has the same entry twice."),
+        ("ensemble.calibrate", ["result", "result"], "`ensemble.calibrate` has the same entry twice."),
         ("deploy.constraints.accuracy", 2, "`deploy.constraints.accuracy` should be less than or equal to 1; it is 2."),
     ],
 )
