@@ -80,22 +80,21 @@ class Stages:
                     return None
                 stage.dump(update_pipeline=False)
                 return []
-            self._hold(name)
-            try:
+            with contextlib.ExitStack() as held:
+                held.enter_context(self._rwlock(stage))
                 if not stage.changed():
-                    self._held.pop(name).close()
                     return None
                 stage.remove_outs(ignore_remove=False, force=False)
                 try:
                     self._repo.stage_cache.restore(stage)
+                    commands = []
                 except RunCacheNotFoundError:
                     stage.save_deps()
-                    return stage.cmd if isinstance(stage.cmd, list) else stage.cmd.splitlines()
-            except BaseException:
-                self._held.pop(name).close()
-                raise
-        self.end(name)
-        return []
+                    commands = stage.cmd if isinstance(stage.cmd, list) else stage.cmd.splitlines()
+                self._held[name] = held.pop_all()
+        if not commands:
+            self.end(name)
+        return commands
 
     def process(self, name: str, command: str) -> dict[str, Any]:
         """How DVC runs a command of it, and what it may trust beyond dvc.lock: arguments of subprocess.Popen."""
@@ -144,14 +143,13 @@ class Stages:
             held.enter_context(self._repo.scm_context(quiet=True))
             yield
 
-    def _hold(self, name: str) -> None:
-        """Have other processes of DVC refuse to touch what the stage reads and writes."""
-        stage, self._held[name] = self._stages[name], contextlib.ExitStack()
+    def _rwlock(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
+        """Has other processes of DVC refuse to touch what the stage reads and writes."""
         local = [dep for dep in stage.deps if not isinstance(dep, RepoDependency | AbstractDependency)]
         read, write = ([each.fs_path for each in ends] for ends in (local, stage.outs))
         hardlink = self._repo.config["core"].get("hardlink_lock", False)
         command = " ".join(sys.argv)  # as DVC has it, which knows by it what it holds itself
-        self._held[name].enter_context(rwlock(self._repo.tmp_dir, self._repo.fs, command, read, write, hardlink))
+        return rwlock(self._repo.tmp_dir, self._repo.fs, command, read, write, hardlink)
 
     def _needed(self, wanted: set[str]) -> dict[str, set[str]]:
         while more := {other for name in wanted for other in self.needs[name]} - wanted:
