@@ -132,6 +132,15 @@ class Data(Block):
     train_samples: Count | None
     unlabelled_samples: Annotated[int, Field(ge=0)]
 
+    @model_validator(mode="after")
+    def _leaves_images_without_a_label(self) -> "Data":
+        if self.unlabelled_samples and self.train_samples is None:
+            raise ValueError(
+                f"`unlabelled_samples` is {self.unlabelled_samples}, but every training image keeps its label; set "
+                "`train_samples` to how many shall have one"
+            )
+        return self
+
 
 class Augmentation(Block):
     """Of every training image; see pipeline.training.views."""

@@ -25,7 +25,8 @@ from typing import NamedTuple
 FIRST = ("torch", "timm.optim", "pandas", "pydantic", "ruamel.yaml")  # without which no stage trains
 LATER = (  # what stages import at their end, and those after them, loaded while the first ones work
     *("mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.artifact.local_artifact_repo"),
-    *("onnx", "onnxscript", "onnxruntime.quantization", "networkx", "scipy.optimize", "scipy.stats"),
+    *("onnx", "onnxscript.function_libs.torch_lib.ops", "onnxruntime.quantization"),
+    *("networkx", "scipy.optimize", "scipy.stats", "dvc.scm"),
     *("sklearn.linear_model", "sklearn.model_selection", "matplotlib.pyplot", "dvc.repo"),
 )
 ADDRESS = "STAGES_PRELOADED"  # of the process that has them; its commands find it in their environment

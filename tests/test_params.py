@@ -394,6 +394,12 @@ def test_a_temperature_that_changes_needs_all_logits(refused):
     assert "`distill.temperature_end` needs all logits" in message
 
 
+def test_images_lose_their_labels_only_beyond_so_many_that_keep_them(refused, load):
+    wanted = [("data.train_samples", None), ("data.unlabelled_samples", 40)]
+    assert "set `train_samples` to how many" in refused(changed(*wanted))
+    assert load(changed(*wanted, ("data.train_samples", 20))).data.unlabelled_samples == 40
+
+
 def test_dkd_takes_its_own_weights(load):
     settings = load(changed(("distill.objective", "dkd"), ("distill.weights", {"others": 2.0})))
     assert settings.distill.weights == {"others": 2.0}
