@@ -17,16 +17,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline import params
 from pipeline.params import Compute
 from pipeline.project import errors
 from pipeline.project.errors import PipelineError
 from stages import preload
-from stages.dvc_stages import Stages
 from stages.preload import Preloaded
 from stages.schedule import Schedule
+
+if TYPE_CHECKING:
+    from stages.dvc_stages import Stages
 
 LOCK = Path(".dvc/tmp/repro.lock")
 GLANCE = 0.2  # seconds until it is seen that somebody interrupts
@@ -53,7 +55,7 @@ class Lanes:
     """
 
     def __init__(
-        self, stages: Stages, schedule: Schedule, free: list[str | None], libraries: Preloaded | None, lock: int
+        self, stages: "Stages", schedule: Schedule, free: list[str | None], libraries: Preloaded | None, lock: int
     ) -> None:
         self._lock = lock
         self.stages, self.schedule, self.libraries, self.ran = stages, schedule, libraries, []
@@ -158,11 +160,15 @@ def repro(jobs: str, *targets: str) -> list[str]:
     if not jobs.isdigit() or int(jobs) < 1:
         raise PipelineError(f"JOBS is {jobs}; it should be how many stages may run at once, such as 2.")
     interrupted = threading.Event()
-    with _only_one() as lock, preload.start() as libraries:  # which import while DVC reads the graph
+    with _only_one() as lock, preload.start() as libraries:
+        from stages.dvc_stages import Stages  # DVC, beside the libraries: each takes seconds to import
+
         return _run(int(jobs), Stages(targets, interrupted), interrupted, libraries, lock)
 
 
-def _run(jobs: int, stages: Stages, interrupted: threading.Event, libraries: Preloaded | None, lock: int) -> list[str]:
+def _run(
+    jobs: int, stages: "Stages", interrupted: threading.Event, libraries: Preloaded | None, lock: int
+) -> list[str]:
     began, settings = time.monotonic(), params.load().compute
     schedule = Schedule(stages.needs, stages.alone, stages.changed)
     gpus = [] if settings.accelerator == "cpu" else _shared_out(_gpus(), settings.devices)

@@ -22,9 +22,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-FIRST = ("torch", "timm.optim", "pandas", "pydantic", "ruamel.yaml")  # without which no stage trains
+FIRST = ("torch", "timm.optim", "pydantic", "ruamel.yaml")  # without which no stage trains
 LATER = (  # what stages import at their end, and those after them, loaded while the first ones work
-    *("mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.artifact.local_artifact_repo"),
+    *("pandas", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.artifact.local_artifact_repo"),
     *("onnx", "onnxscript.function_libs.torch_lib.ops", "onnxruntime.quantization"),
     *("networkx", "scipy.optimize", "scipy.stats", "dvc.scm"),
     *("sklearn.linear_model", "sklearn.model_selection", "matplotlib.pyplot", "dvc.repo"),
