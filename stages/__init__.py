@@ -5,7 +5,7 @@ import os
 import sys
 
 if sys.argv[0] == "-m":  # the command of a stage, and its module comes next
-    gc.disable()  # until pipeline.project.errors.run: it would walk a million imported objects and free nothing
+    gc.disable()  # until it has imported what it needs: to walk a million such objects frees nothing
     if "STAGES_PRELOADED" in os.environ:
         from stages import preload
 

@@ -7,6 +7,7 @@ with `meta: {alone: true}` in dvc.yaml measures time and has the machine for its
 
 import contextlib
 import fcntl
+import gc
 import os
 import shutil
 import signal
@@ -163,6 +164,7 @@ def repro(jobs: str, *targets: str) -> list[str]:
     with _only_one() as lock, preload.start() as libraries:
         from stages.dvc_stages import Stages  # DVC, beside the libraries: each takes seconds to import
 
+        gc.enable()
         return _run(int(jobs), Stages(targets, interrupted), interrupted, libraries, lock)
 
 

@@ -1,5 +1,7 @@
 """How every stage begins: its run, the params, and inputs that are what other stages wrote."""
 
+import gc
+
 from pipeline import params
 from pipeline.params import Params
 from pipeline.project import inputs
@@ -10,6 +12,8 @@ from stages import dvc_files
 
 def start_stage(stage: str, item: str = "") -> tuple[Record, Params]:
     """The record of this execution, and the params."""
+    gc.freeze()  # what is imported stays, and no collection walks it
+    gc.enable()
     record, settings = store.begin(stage, item), params.load()
     inputs.check(stage)
     dvc_files.keep()

@@ -32,10 +32,8 @@ def run(command: Callable[..., None]) -> None:
     """Call `command` with the command line's words; a PipelineError becomes a sentence on stderr and exit status 1."""
     try:
         _check(command, sys.argv[1:])
-        gc.freeze()  # what is imported stays, and is walked by no collection
-        gc.enable()
         command(*sys.argv[1:])
-        gc.freeze()  # the collection at exit would walk for over a second what was imported since, and free nothing
+        gc.freeze()  # the collection at exit would walk every imported library for over a second and free nothing
         deadline.leave(0)
     except PipelineError as error:
         _fail(str(error))
