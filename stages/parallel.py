@@ -94,7 +94,7 @@ class Lanes:
             self._free.append(job.device)
             if status:
                 self.stages.give_up(job.stage)
-                self._fail(job.stage, f"`{job.process.args[-1]}` ended with exit status {status}")
+                self._fail(job.stage, f"`{job.process.args[-1]}` {_how(status)}")
                 continue
             try:
                 self.stages.end(job.stage)
@@ -146,6 +146,15 @@ class Lanes:
         lines = [line.rstrip() for line in text.splitlines() if line.strip()]
         sys.stdout.write("".join(f"{name:<{self._width}} | {line}\n" for line in lines))
         sys.stdout.flush()
+
+
+def _how(status: int) -> str:
+    """How a process ended, by its exit status, which of a fork is 128 more than the signal that killed it."""
+    number = -status if status < 0 else status - 128
+    if number not in set(signal.Signals):
+        return f"ended with exit status {status}"
+    memory = "; is there enough memory?" if number == signal.SIGKILL else ""
+    return f"was killed by {signal.Signals(number).name}{memory}"
 
 
 def main(jobs: str = "2", *targets: str) -> None:

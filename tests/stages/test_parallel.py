@@ -127,6 +127,14 @@ def test_several_commands_run_in_turn_until_one_fails(toy):
     assert (toy / "left.txt").read_text() == "1\n2\n"
 
 
+def test_a_stage_that_is_killed_says_by_which_signal(toy):
+    for words in ("kill -KILL $$", "exit 137"):  # and as the command of a fork that was killed ends
+        (toy / "dvc.yaml").write_text(GRAPH.replace("echo left > left.txt", words))
+        result = parallel_repro(toy)
+        assert result.returncode == 1
+        assert f"`{words}` was killed by SIGKILL; is there enough memory?" in result.stdout
+
+
 def test_a_missing_output_fails_its_stage_with_a_sentence(toy):
     (toy / "dvc.yaml").write_text(GRAPH.replace("echo left > left.txt", "exit 0"))
     result = parallel_repro(toy)
