@@ -92,11 +92,15 @@ def of_digits(root: Path) -> Path:
     """A copy of the checkout with the smoke profile, every method, two taught arms and a deep ensemble; nothing ran."""
     copy_checkout(root)
     smoke = root / "profiles/smoke.yaml"
-    more = smoke.read_text().replace("sources: [ensemble]", "sources: [single, ensemble]")
-    more = more.replace("methods: [mean_logits, weighted], ", "")
-    more = more.replace("  resnet: {", "  resnet_0: &resnet {").replace(
-        "  efficientnet:", "  resnet_1: {<<: *resnet, seed: 1}\n  efficientnet:"
-    )
+    more = smoke.read_text()
+    for old, new in (
+        ("sources: [ensemble]", "sources: [single, ensemble]"),
+        ("methods: [weighted], ", ""),
+        ("  resnet: {", "  resnet_0: &resnet {"),
+        ("  efficientnet:", "  resnet_1: {<<: *resnet, seed: 1}\n  efficientnet:"),
+    ):
+        assert more.count(old) == 1, old
+        more = more.replace(old, new)
     smoke.write_text(more)
     return with_smoke(root)
 

@@ -183,7 +183,7 @@ def test_an_unchanged_project_runs_nothing_and_passes(clone):
 def warmer(digits, tmp_path_factory):
     """The report on another temperature, whatever it is worth, pushed to a branch."""
     root = cloned(digits, tmp_path_factory.mktemp("warmer"))
-    replace(root, "alpha: 0.7", "alpha: 0.7, temperature: 5.0")
+    replace(root, "alpha: 0.4", "alpha: 0.4, temperature: 5.0")
     replace(root, "ci: {}", "ci: {max_regression: 1.0}")
     commit(root)
     (root / "reports/note.txt").write_text("of the user's own")
@@ -235,7 +235,7 @@ def test_the_report_is_added_to_the_jobs_summary(warmer):
 
 @pytest.mark.long
 def test_a_student_that_learns_nothing_fails_by_name_after_the_report_and_is_not_pushed(clone):
-    replace(clone, "objective: kd, alpha: 0.7", "objective: dist, alpha: 1.0, weights: {inter: 0.0, intra: 0.0}")
+    replace(clone, "objective: kd, alpha: 0.4", "objective: dist, alpha: 1.0, weights: {inter: 0.0, intra: 0.0}")
     commit(clone)
     done = ci(clone, "--push", "worse")
     assert done.status == 1
