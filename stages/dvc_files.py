@@ -7,12 +7,16 @@ reads and writes what, and an entry of its run cache that was begun, hold nothin
 import contextlib
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
 
 from pipeline.project import files, paths
 
@@ -26,6 +30,29 @@ def keep() -> None:
         COPY.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{COPY}.guard"), files.atomic_write(COPY) as temporary:  # stages and ranks begin together
             temporary.write_bytes(content)
+
+
+def enter(entries: dict[str, Any]) -> None:
+    """Put stages' entries into dvc.lock, whole or not at all, in the bytes that DVC writes, which takes it longer."""
+    lock = YAML(typ="safe").load(paths.DVC_LOCK.read_bytes()) if paths.DVC_LOCK.exists() else None
+    lock = lock or {"schema": "2.0"}
+    lock["stages"] = lock.get("stages", {}) | entries
+    writer = YAML(typ="safe", pure=True)  # the other one writes a space behind a key without a value
+    writer.Representer = _Representer
+    writer.default_flow_style, writer.allow_unicode, writer.sort_base_mapping_type_on_output = False, True, False
+    with files.atomic_write(paths.DVC_LOCK) as temporary:
+        writer.dump(lock, temporary)
+
+
+class _Representer(SafeRepresenter):
+    """Writes null as nothing and an ordered mapping as any other, as DVC does."""
+
+    def nothing(self, _: None) -> ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:null", "")
+
+
+_Representer.add_representer(type(None), _Representer.nothing)
+_Representer.add_representer(OrderedDict, _Representer.represent_dict)
 
 
 def mend(run_cache: Path) -> list[str]:

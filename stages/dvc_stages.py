@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +24,7 @@ from dvc.repo import Repo, lock_repo
 from dvc.rwlock import rwlock
 from dvc.stage import Stage, run
 from dvc.stage.cache import RunCacheNotFoundError
+from dvc.stage.serialize import to_lockfile
 
 from pipeline.project import inputs, paths
 from pipeline.project.errors import PipelineError
@@ -97,9 +98,11 @@ class Stages:
         return commands
 
     def process(self, name: str, command: str) -> dict[str, Any]:
-        """How DVC runs a command of it, and what it may trust beyond dvc.lock: arguments of subprocess.Popen."""
-        newer = {out.def_path: out.hash_info.value for stage in self._ended for out in stage.outs}
-        environment = {inputs.NEWER: json.dumps(newer)}
+        """How DVC runs a command of it, with the checksums of what it reads: arguments of subprocess.Popen."""
+        outs = {out.def_path: out.hash_info.value for stage in self._stages.values() if not stage.is_data_source
+                for out in stage.outs if out.hash_info}  # fmt: skip
+        deps = [PurePosixPath(dep.def_path) for dep in self._stages[name].deps if dep.def_path]
+        environment = {inputs.EXPECTED: json.dumps(inputs.read_of(outs, deps))}
         return {"args": run._make_cmd(run.get_executable(), command)} | run.prepare_kwargs(
             self._stages[name], environment
         )
@@ -126,7 +129,8 @@ class Stages:
         """Put what has ended into dvc.lock: now, or if the last time was some seconds ago."""
         if self._ended and (now or time.monotonic() - self._written > WRITING):
             with self._locked():
-                self._ended[0].dvcfile.dump_stages(self._ended, update_pipeline=False)
+                dvc_files.enter({name: entry for stage in self._ended for name, entry in to_lockfile(stage).items()})
+                self._repo.scm_context.track_file(str(paths.DVC_LOCK))
             self._ended.clear()
             self._written = time.monotonic()
 

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.params import Params
+from pipeline.params import BASELINE, Params
 from pipeline.project import paths
 
 
@@ -39,6 +39,7 @@ def _stale(settings: Params) -> Iterator[Path]:
         paths.RUNS / "distill": students,
         paths.RUNS / "export_baseline": seeds,
         paths.RUNS / "export_student": students,
+        paths.CURVES: {*teachers, *students, *arms[BASELINE]},
     }
     for folder, names in named.items():
         if folder.is_dir():

@@ -66,22 +66,20 @@ class Lanes:
     def start(self) -> bool:
         """Start what may start on what is free: does anything run?"""
         while self._free and (name := self.schedule.next()):
-            alone = name in self.schedule.alone
-            if alone:
-                self.stages.write(now=True)  # not beside what measures time
             try:
                 commands = self.stages.begin(name)
             except PipelineError as error:
                 self._fail(name, str(error))
                 continue
             if commands:
-                self._launch(name, self._free.pop(), commands, alone=alone)
+                self._launch(name, self._free.pop(), commands, alone=name in self.schedule.alone)
             elif commands is None:
                 self.schedule.finish(name, ok=True, changed=False)
             else:
                 self._say(name, "restored from DVC's run cache")
                 self.schedule.finish(name, ok=True, changed=True)
-        self.stages.write(now=not self._jobs)
+        if not self.schedule.running & self.schedule.alone:  # not beside what measures time
+            self.stages.write(now=not self._jobs)
         return bool(self._jobs)
 
     def finish(self) -> None:
@@ -120,8 +118,9 @@ class Lanes:
 
     def _launch(self, name: str, device: str | None, commands: list[str], *, alone: bool = False) -> None:
         """Run the first command, in a process group of its own."""
-        if self.libraries and (alone or self._jobs or self.ran or self.schedule.more):
-            self.libraries.wait(idle=alone)  # a lonely first stage would wait longer than it takes to import them
+        if self.libraries:
+            lonely = not (self._jobs or self.ran or self.schedule.more)  # it would wait longer than it imports itself
+            self.libraries.wait("time" if alone else "prepare" if lonely else "train")
         how = self.stages.process(name, commands[0])
         how["env"] |= {"CUDA_VISIBLE_DEVICES": device} if device else {}
         how["env"] |= self.libraries.environment if self.libraries else {}
@@ -171,16 +170,22 @@ def repro(jobs: str, *targets: str) -> list[str]:
         raise PipelineError(f"JOBS is {jobs}; it should be how many stages may run at once, such as 2.")
     interrupted = threading.Event()
     with _only_one() as lock, preload.start() as libraries:
+        settings = params.load().compute  # a mistake in it is told before DVC trips over it
         from stages.dvc_stages import Stages  # DVC, beside the libraries: each takes seconds to import
 
         gc.enable()
-        return _run(int(jobs), Stages(targets, interrupted), interrupted, libraries, lock)
+        return _run(int(jobs), Stages(targets, interrupted), settings, interrupted, libraries, lock)
 
 
 def _run(
-    jobs: int, stages: "Stages", interrupted: threading.Event, libraries: Preloaded | None, lock: int
+    jobs: int,
+    stages: "Stages",
+    settings: Compute,
+    interrupted: threading.Event,
+    libraries: Preloaded | None,
+    lock: int,
 ) -> list[str]:
-    began, settings = time.monotonic(), params.load().compute
+    began = time.monotonic()
     schedule = Schedule(stages.needs, stages.alone, stages.changed)
     gpus = [] if settings.accelerator == "cpu" else _shared_out(_gpus(), settings.devices)
     count = _lanes(jobs, gpus, settings)

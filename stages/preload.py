@@ -22,14 +22,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-FIRST = ("torch", "timm.optim", "pydantic", "ruamel.yaml")  # without which no stage trains
-LATER = (  # what stages import at their end, and those after them, loaded while the first ones work
-    *("pandas", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.artifact.local_artifact_repo"),
-    *("onnx", "onnxscript.function_libs.torch_lib.ops", "onnxruntime.quantization"),
-    *("networkx", "scipy.optimize", "scipy.stats", "dvc.scm"),
-    *("sklearn.linear_model", "sklearn.model_selection", "matplotlib.pyplot", "dvc.repo"),
-)
+LIBRARIES = {  # in the order in which they are imported, and what can be forked from then on
+    "prepare": (
+        *("pydantic", "ruamel.yaml", "mlflow", "mlflow.store.tracking.sqlalchemy_workspace_store"),
+        *("sqlalchemy.dialects.sqlite", "alembic.command"),
+    ),
+    "train": ("torch", "timm.optim"),
+    "time": (  # nothing more is imported, beside which no time can be measured
+        *("pandas", "tabulate", "mlflow.store.artifact.local_artifact_repo", "onnxruntime.quantization"),
+        *("onnx", "onnxscript.function_libs.torch_lib.ops", "scipy.optimize", "scipy.stats", "networkx", "jinja2"),
+        *("sklearn.linear_model", "sklearn.model_selection", "matplotlib.pyplot", "matplotlib.backends.backend_agg"),
+        *("dvc.scm", "dvc.repo.index"),
+    ),
+}
 ADDRESS = "STAGES_PRELOADED"  # of the process that has them; its commands find it in their environment
+SOON = 1  # second, in which who has waited for a kind asks for a fork; the next import takes longer
 MESSAGE = 2**20  # bytes, more than an environment has
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
 
@@ -45,10 +52,9 @@ class Preloaded(NamedTuple):
         """What a command needs to be forked from it."""
         return {ADDRESS: str(self.address)}
 
-    def wait(self, *, idle: bool = False) -> None:
-        """Until it can be forked, or until it has nothing more to import, beside which no time can be measured."""
-        awaited = _all_loaded(self.address) if idle else self.address
-        while self.process.poll() is None and not awaited.exists():
+    def wait(self, kind: str) -> None:
+        """Until it has what this kind of stage needs, one of LIBRARIES."""
+        while self.process.poll() is None and not _marker(self.address, kind).exists():
             time.sleep(0.1)
 
 
@@ -74,7 +80,7 @@ def run(words: list[str]) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         try:
             connection.connect(os.environ[ADDRESS])
-        except OSError:  # it is still importing, or has ended
+        except OSError:  # it has not begun, or has ended
             return
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # the request must come first
         for number in FORWARDED:
@@ -87,30 +93,32 @@ def run(words: list[str]) -> None:
 
 
 def serve(address: str) -> None:
-    """Import, then fork for every request, until the process that started this one ends."""
-    for name in FIRST:
-        importlib.import_module(name)
-    later = list(LATER)
+    """Import, and fork for every request, between two imports too, until the process that started this one ends."""
+    waiting = [(kind, name) for kind, names in LIBRARIES.items() for name in names]
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who keep the forks
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(address)
         listener.listen()
+        patience = 0
         while True:
             gc.collect()
             gc.freeze()  # a collection in a fork would copy every page
-            ready = select.select([listener, sys.stdin], [], [], 0 if later else None)[0]
+            ready = select.select([listener, sys.stdin], [], [], patience if waiting else None)[0]
+            patience = 0
             if sys.stdin in ready:
                 return
             if ready:
                 _fork(listener)
-            else:
-                importlib.import_module(later.pop(0))
-                if not later:
-                    _all_loaded(Path(address)).touch()
+                continue
+            kind, name = waiting.pop(0)
+            importlib.import_module(name)
+            if kind not in dict(waiting):
+                _marker(Path(address), kind).touch()
+                patience = SOON
 
 
-def _all_loaded(address: Path) -> Path:
-    return address.with_name(f"{address.name}.loaded")
+def _marker(address: Path, kind: str) -> Path:
+    return address.with_name(f"{address.name}.{kind}")
 
 
 def _fork(listener: socket.socket) -> None:

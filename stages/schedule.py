@@ -42,12 +42,16 @@ class Schedule:
             self._ready |= due
             for name in set(new) - due:
                 self._end(name)
-        first = max(self._ready, key=lambda name: (len(self._below[name]), name), default=None)
+        first = max(self._ready, key=self._urgency, default=None)
         if first is None or self.running & self.alone or (self.running and first in self.alone):
             return None
         self._ready.remove(first)
         self.running.add(first)
         return first
+
+    def _urgency(self, name: str) -> tuple[int, bool, str]:
+        """How many stages wait for it; of as many, one that shares the machine is due before one that empties it."""
+        return len(self._below[name]), name not in self.alone, name
 
     def finish(self, name: str, *, ok: bool, changed: bool) -> None:
         """A running stage has ended; `changed`: its outputs may be other ones than before."""

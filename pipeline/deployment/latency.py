@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile
-from tqdm import tqdm
 
 from pipeline.project import errors, machine
 from pipeline.project.errors import PipelineError
@@ -162,6 +161,8 @@ def _round(names: list[str], timing: Timing, number: int, ask: Ask) -> Round:
 
 def _turns(names: list[str], timing: Timing, title: str, ask: Ask) -> Seconds:
     seconds: Seconds = {name: {batch: [] for batch in timing.calls} for name in names}
+    from tqdm import tqdm  # not in the processes that are timed
+
     for batch, calls in timing.calls.items():
         burst, warmup = (BURST, timing.warmup // BURST) if batch == 1 else (1, SLOW_BATCH_WARMUP)
         turns = range(warmup + max(1, calls // timing.rounds // burst))

@@ -20,12 +20,12 @@ from ruamel.yaml.error import YAMLError
 from pipeline.project import paths
 from pipeline.project.errors import PipelineError
 
-NEWER = "OUTS_SINCE_DVC_LOCK"  # in the environment: JSON of the checksum by path of what `make repro` has yet to write
+EXPECTED = "STAGE_INPUTS"  # in the environment: JSON of the checksum by path of what `make repro` lets a stage read
 REWRITTEN = 1.0  # seconds that DVC may take to write dvc.lock while a stage beside it reads it
 
 
 def check(stage: str, words: list[str] | None = None) -> None:
-    """Compare all that this execution reads with the checksums that dvc.lock has of it.
+    """Compare all that this execution reads with the checksums that `make repro` knows, or that dvc.lock has of it.
 
     What dvc.lock does not know, of the user or of a stage that was run by hand, is not compared.
 
@@ -35,13 +35,11 @@ def check(stage: str, words: list[str] | None = None) -> None:
         PipelineError: a file was damaged or changed after its stage had written it. A copy in DVC's cache with the same
             damage is removed, or DVC would restore it.
     """
-    if not paths.DVC_LOCK.exists() or not paths.DVC_YAML.exists():
-        return
-    deps = _deps(stage, sys.argv[1:] if words is None else words)
-    if not any(_changed(deps)):
+    words = sys.argv[1:] if words is None else words
+    if not any(_changed(_expected(stage, words))):
         return
     time.sleep(REWRITTEN)
-    for path, checksum in _changed(deps):
+    for path, checksum in _changed(_expected(stage, words)):
         cached = " Its copy in DVC's cache had the same damage and is removed." if _remove_damaged(checksum) else ""
         raise PipelineError(
             f"{path} is not what its stage wrote (its checksum differs from that in dvc.lock); delete it and "
@@ -59,14 +57,27 @@ def _deps(stage: str, words: list[str]) -> list[PurePosixPath]:
             for dep in block["deps"]]  # fmt: skip
 
 
-def _changed(deps: list[PurePosixPath]) -> Iterator[tuple[str, str]]:
-    """The outs that the deps hold, or that hold a dep, whose bytes are others, and the checksums they should have."""
+def _expected(stage: str, words: list[str]) -> dict[str, str]:
+    """The checksum of every out that the execution reads, by its path."""
+    if EXPECTED in os.environ:
+        return json.loads(os.environ[EXPECTED])
+    if not paths.DVC_LOCK.exists() or not paths.DVC_YAML.exists():
+        return {}
     stages = (_load(paths.DVC_LOCK) or {}).get("stages", {}).values()
-    known = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
-    for name, checksum in (known | json.loads(os.environ.get(NEWER, "{}"))).items():
-        path = PurePosixPath(name)
-        read = any(path.is_relative_to(dep) or dep.is_relative_to(path) for dep in deps)
-        if read and Path(path).exists() and _md5(Path(path)) != checksum:
+    return read_of({out["path"]: out["md5"] for each in stages for out in each.get("outs", [])}, _deps(stage, words))
+
+
+def read_of(outs: dict[str, str], deps: list[PurePosixPath]) -> dict[str, str]:
+    """Those that the deps hold, or that hold a dep."""
+    paths_of = {name: PurePosixPath(name) for name in outs}
+    return {name: outs[name] for name, path in paths_of.items()
+            if any(path.is_relative_to(dep) or dep.is_relative_to(path) for dep in deps)}  # fmt: skip
+
+
+def _changed(expected: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """The outs whose bytes are others, and the checksums they should have."""
+    for name, checksum in expected.items():
+        if Path(name).exists() and _md5(Path(name)) != checksum:
             yield name, checksum
 
 

@@ -35,6 +35,7 @@ SUMMARY = Path("metrics/summary.json")
 BENCHMARK = Path("metrics/benchmark.json")
 PREDICTIONS = Path("reports/predictions.csv")
 DATA_REPORT = Path("metrics/data.json")
+CURVES = Path("reports/curves")
 BENCHMARK_CSV = Path("reports/benchmark.csv")
 BENCHMARK_MARKDOWN = Path("reports/benchmark.md")
 PAIRS = Path("reports/pairs.csv")
@@ -62,7 +63,7 @@ def model_scores(model: str) -> Path:
 
 
 def curve(model: str) -> Path:
-    return Path("reports/curves") / f"{model}.csv"
+    return CURVES / f"{model}.csv"
 
 
 def exported(model: str) -> Path:

@@ -49,6 +49,35 @@ def test_logits_do_not_depend_on_the_batch_they_are_computed_in(exported):
     np.testing.assert_allclose(whole, parts, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_byobnet"])
+def test_batch_norms_fold_into_the_convolutions_before_them(name):
+    architecture = toys.architecture(model=name, kwargs={})
+    model = toys.classifier(architecture=architecture, info=COLOURS).train()
+    images = torch.from_numpy(toys.images(16, channels=3))
+    for _ in range(3):
+        model(images)
+    folded = export.folded(model.eval())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    torch.testing.assert_close(folded(images), model(images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_convolution_that_others_read_too_keeps_its_batch_norm():
+    class Both(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution, self.norm = torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3)
+            self.norm.running_mean += 1
+
+        def forward(self, images):
+            made = self.convolution(images)
+            return (self.norm(made) + made).mean((2, 3))
+
+    model = toys.classifier(info=COLOURS)
+    model.net = Both()
+    assert export.folded(model.eval()) is model
+
+
 def test_the_file_names_its_classes_input_and_output(exported):
     session = onnxruntime.InferenceSession(exported[1])
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == COLOURS.classes

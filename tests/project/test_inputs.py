@@ -331,11 +331,11 @@ def test_a_stage_ends_with_that_sentence_and_its_outputs_are_what_they_were(own_
     assert after == made and (own_digits / "dvc.lock").read_bytes() == lock
 
 
-def test_what_make_repro_has_not_written_yet_counts_before_dvc_lock(written, monkeypatch):
+def test_what_make_repro_says_counts_and_not_dvc_lock(written, monkeypatch):
     (written / "file.txt").write_text("made again\n")
     with pytest.raises(PipelineError, match=r"^file\.txt is not what its stage wrote"):
         inputs.check("read", ["one"])
-    monkeypatch.setenv(inputs.NEWER, json.dumps({"file.txt": dvc_hash(written / "file.txt")}))
+    monkeypatch.setenv(inputs.EXPECTED, json.dumps({"file.txt": dvc_hash(written / "file.txt")}))
     inputs.check("read", ["one"])
     (written / "file.txt").write_text("damaged since\n")
     with pytest.raises(PipelineError, match=r"^file\.txt is not what its stage wrote"):

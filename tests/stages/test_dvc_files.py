@@ -1,5 +1,6 @@
 """What a kill leaves of DVC's own files is mended, and what is whole stays."""
 
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from dvc.fs import localfs
 from dvc.rwlock import rwlock
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.utils.serialize import modify_yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from voluptuous import Invalid
@@ -54,6 +56,28 @@ def accepted_by_dvc() -> bool:
     except (Invalid, YAMLError):
         return False
     return True
+
+
+def test_what_is_entered_has_the_bytes_that_dvc_writes(project):
+    values = [None, True, "yes", "null", "~", "1e5", 1e5, 1e-5, 0.1, 3, "0x10", "1:30", "", "- a", "a: b", "'\"", "#",
+              "é", "two\nlines", "word " * 60, [], {}, [None, {"a": None}], float("inf")]  # fmt: skip
+    entries = {"b": OrderedDict(cmd="x " * 90, params={"params.yaml": dict(enumerate(values))}), "a": {"cmd": values}}
+    paths.DVC_LOCK.write_bytes(WHOLE)
+    with modify_yaml(paths.DVC_LOCK) as lock:
+        lock["stages"].update(entries)
+    theirs = paths.DVC_LOCK.read_bytes()
+    paths.DVC_LOCK.write_bytes(WHOLE)
+    dvc_files.enter({"a": entries["a"]})
+    dvc_files.enter(entries)  # what was read back is written as it was
+    assert YAML(typ="safe").load(theirs) == YAML(typ="safe").load(paths.DVC_LOCK.read_bytes())
+    paths.DVC_LOCK.write_bytes(WHOLE)
+    dvc_files.enter(entries)
+    assert paths.DVC_LOCK.read_bytes() == theirs
+
+
+def test_the_first_entry_makes_the_file(project):
+    dvc_files.enter({"a": {"cmd": "true"}})
+    assert paths.DVC_LOCK.read_text() == "schema: '2.0'\nstages:\n  a:\n    cmd: 'true'\n"
 
 
 def test_wherever_it_was_cut_dvc_takes_what_is_left_of_it(project):

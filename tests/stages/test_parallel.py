@@ -21,6 +21,7 @@ stages:
   right: {cmd: echo right > right.txt, deps: [start.txt], outs: [right.txt]}
   both: {cmd: cat left.txt right.txt > both.txt, deps: [left.txt, right.txt], outs: [both.txt]}
 """
+OTHER = "  other: {cmd: echo other > other.txt, outs: [other.txt]}\n"
 FOLDER = """\
 stages:
   folder: {cmd: mkdir folder && echo first > folder/first && echo second > folder/second, outs: [folder]}
@@ -106,17 +107,15 @@ def test_what_dvcs_cache_has_in_part_is_made_again_and_what_is_not_asked_for_sta
     assert (toy / "folder/second").read_text() == "second\n"
 
 
-def test_a_stage_knows_the_checksums_of_what_ran_before_it(toy):
-    sums = "echo $OUTS_SINCE_DVC_LOCK > both.txt"
-    (toy / "dvc.yaml").write_text(GRAPH.replace("cat left.txt right.txt > both.txt", sums))
-    result = parallel_repro(toy)
-    assert result.returncode == 0, result.stdout + result.stderr
-    made = {out["path"]: out["md5"] for name in ("left", "right") for out in outs(toy)[name]}
-    assert json.loads((toy / "both.txt").read_text()).items() <= made.items()
-    (toy / "dvc.yaml").write_text((toy / "dvc.yaml").read_text().replace("echo left", "echo other"))
-    assert parallel_repro(toy).returncode == 0
-    (left,) = outs(toy)["left"]
-    assert json.loads((toy / "both.txt").read_text()) == {"left.txt": left["md5"]}
+def test_a_stage_knows_the_checksums_of_what_it_reads_and_of_nothing_else(toy):
+    sums = "echo $STAGE_INPUTS > both.txt"
+    (toy / "dvc.yaml").write_text(GRAPH.replace("cat left.txt right.txt > both.txt", sums) + OTHER)
+    for left in ("left", "other"):  # the second time right.txt is not made again
+        (toy / "dvc.yaml").write_text((toy / "dvc.yaml").read_text().replace("echo left", f"echo {left}"))
+        result = parallel_repro(toy)
+        assert result.returncode == 0, result.stdout + result.stderr
+        made = {out["path"]: out["md5"] for name in ("left", "right") for out in outs(toy)[name]}
+        assert json.loads((toy / "both.txt").read_text()) == made
 
 
 def test_several_commands_run_in_turn_until_one_fails(toy):
@@ -261,3 +260,9 @@ def test_no_more_threads_than_cores_run_at_once():
 def test_gpus_are_those_that_the_user_has_chosen(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert parallel._gpus() == ["2", "3"]
+
+
+def test_a_missing_params_yaml_is_told_as_such(toy):
+    (toy / "params.yaml").unlink()
+    result = parallel_repro(toy)
+    assert result.returncode == 1 and result.stderr.startswith("error: params.yaml is missing; `git checkout")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere stage
 SERVER = """\
 import sys
 from stages import preload
-preload.FIRST, preload.LATER = ("colorsys",), ("imghdr",)
+preload.LIBRARIES = {"prepare": ("colorsys",), "time": ("imghdr",)}
 preload.serve(sys.argv[1])
 """
 TELL = """\
@@ -59,7 +59,7 @@ def address(root):
     words = [sys.executable, "-c", SERVER, address]
     with (root / "errors").open("w") as errors:
         server = subprocess.Popen(words, cwd=root, stdin=subprocess.PIPE, stderr=errors)
-    while not address.exists():
+    while not (root / "socket.time").exists():
         time.sleep(0.01)
     yield address
     server.stdin.close()
@@ -128,7 +128,7 @@ def test_a_command_that_is_killed_leaves_no_fork_behind(root, address):
 def test_a_fork_ends_with_the_process_for_which_it_works(root):
     words = [sys.executable, "-c", SERVER, str(root / "socket")]
     with subprocess.Popen(words, cwd=root, stdin=subprocess.PIPE) as server:
-        while not (root / "socket").exists():
+        while not (root / "socket.time").exists():
             time.sleep(0.01)
         process = command(root, root / "socket", "sleep")
         pid = int(process.stdout.readline())
