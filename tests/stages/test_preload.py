@@ -41,6 +41,14 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.fixture(autouse=True)
+def _interruptible():
+    """Commands inherit that an interrupt is ignored, as it is in the background jobs of a script."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def root(tmp_path):
     (tmp_path / "stages").mkdir()
