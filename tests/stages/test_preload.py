@@ -32,8 +32,8 @@ SLEEP = """\
 import os, time
 with open("pids", "a") as pids:
     pids.write(f"{os.getpid()}\\n")
-print(os.getpid(), flush=True)
 try:
+    print(os.getpid(), flush=True)
     time.sleep(600)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
