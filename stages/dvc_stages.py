@@ -111,10 +111,12 @@ class Stages:
         """Its commands have succeeded: keep its outputs in DVC's cache. `write` has still to put them into dvc.lock.
 
         Raises:
-            PipelineError: DVC refuses, as an output is missing.
+            PipelineError: DVC refuses, as an output is missing; or what the stage depends on was edited while it ran.
         """
         stage = self._stages[name]
         with self._locked(), self._held.pop(name):
+            if edited := self._edited(stage):
+                raise PipelineError(f"{edited} changed while it ran, so its outputs may be of either; run again.")
             plain = any(not out.use_cache for out in stage.outs if not (out.is_metric or out.is_plot))
             stage.save(run_cache=not plain)
             stage.commit()
@@ -155,6 +157,22 @@ class Stages:
         command = " ".join(sys.argv)  # as DVC has it, which knows by it what it holds itself
         return rwlock(self._repo.tmp_dir, self._repo.fs, command, read, write, hardlink)
 
+    def _edited(self, stage: Stage) -> str:
+        """What dvc.lock would say of other settings or code than those that ran, or "".
+
+        What stages write is left out: a stage that gathers a folder removes what params.yaml no longer names.
+        """
+        outs = [PurePosixPath(out.def_path) for each in self._stages.values() for out in each.outs]
+        for dep in stage.deps:
+            path = PurePosixPath(dep.def_path or "")
+            if any(path.is_relative_to(out) or out.is_relative_to(path) for out in outs):
+                continue
+            if status := dep.workspace_status():
+                changed = next(iter(status.values()))
+                keys = f" ({', '.join(changed)})" if isinstance(changed, dict) else ""
+                return f"{dep}{keys}"
+        return ""
+
     def _needed(self, wanted: set[str]) -> dict[str, set[str]]:
         while more := {other for name in wanted for other in self.needs[name]} - wanted:
             wanted |= more
@@ -185,4 +203,6 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except (DvcException, OSError) as error:
-        raise PipelineError(f"DVC refused: {error}") from None
+        said = str(error).rstrip(".")
+        merge = "; after a merge, `git checkout --ours` takes one side of it" if "corrupted" in said else ""
+        raise PipelineError(f"DVC refused: {said}{merge}.") from None

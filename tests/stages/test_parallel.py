@@ -141,6 +141,21 @@ def test_a_missing_output_fails_its_stage_with_a_sentence(toy):
     assert (toy / "right.txt").exists() and set(outs(toy)) == {"right"}
 
 
+@pytest.mark.parametrize(("edit", "said"), [("echo 'seed: 1' > settings.yaml", "settings.yaml (seed)"),
+                                            ("echo other > start.txt", "start.txt")])  # fmt: skip
+def test_what_is_edited_while_a_stage_runs_fails_it_and_is_no_result_of_the_new_one(toy, edit, said):
+    (toy / "settings.yaml").write_text("seed: 0\n")
+    (toy / "work.sh").write_text(f"echo left > left.txt\ntest -e once || {edit}\ntouch once\n")
+    (toy / "dvc.yaml").write_text(
+        "stages: {left: {cmd: sh work.sh, deps: [start.txt], params: [settings.yaml: [seed]], outs: [left.txt]}}"
+    )
+    result = parallel_repro(toy)
+    assert result.returncode == 1 and f"error: {said} changed while it ran" in result.stdout
+    assert not (toy / "dvc.lock").exists() or "left" not in outs(toy)
+    assert "Running stage 'left'" in (again := parallel_repro(toy)).stdout and again.returncode == 0
+    assert parallel_repro(toy).stdout.startswith("1 stages are up to date")
+
+
 def test_images_that_dvc_tracks_are_brought_up_to_date_by_it(toy):
     assert run("dvc", "add", "-q", "start.txt", cwd=toy).returncode == 0
     assert parallel_repro(toy).returncode == 0
