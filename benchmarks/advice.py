@@ -183,7 +183,7 @@ def _train(arm: Arm, seed: int) -> np.ndarray:
     if arm.distill is not None:
         distill = settings.distill.model_copy(update={**DISTILL, **arm.distill})
         shape = (views.count, len(prepared.train), len(prepared.info.classes))
-        taught_by = targets.reader(files.open_array(paths.targets("ensemble")), shape, distill.temperature)
+        taught_by = targets.reader(files.open_array(paths.targets("ensemble")), shape, distill.target_temperature)
     with setting.silence():
         return prepared.train_student(student, seed, arm.name, views, distill, taught_by).astype(np.float32)
 

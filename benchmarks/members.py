@@ -16,7 +16,6 @@ from benchmarks.fixed import TEACHERS
 from benchmarks.page import Figure
 from pipeline import params
 from pipeline.ensembles import diversity, fitting
-from pipeline.logits import topk
 from pipeline.params import Params
 from pipeline.project import data, errors, files, paths
 from pipeline.project.errors import PipelineError
@@ -67,8 +66,7 @@ class Members:
     def load(self, name: str) -> None:
         """Take a teacher of the last `make repro` from its logits cache."""
         for split, of in self.logits.items():
-            rows = files.open_array(paths.logits(name) / f"{split}.npy")[0]
-            of[name] = topk.decode(rows, len(self.info.classes)).astype(np.float64)
+            of[name] = files.open_array(paths.logits(name) / f"{split}.npy")[0].astype(np.float64)
 
     def hits(self, log_probs: np.ndarray) -> np.ndarray:
         return metrics.correct(log_probs, self.splits["test"].labels) * 100.0

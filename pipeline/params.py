@@ -45,7 +45,12 @@ Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]  # DVC writes it as it
 CombinationMethod = Literal["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
 Source = Annotated[str, Field(pattern=r"^(single|ensemble|from_[a-z][a-z0-9_]{0,31})$")]
 Temperature = Annotated[float, Field(gt=0, le=1000)]
-OBJECTIVE_WEIGHTS = {"dkd": {"target": 1.0, "others": 8.0}, "dist": {"inter": 1.0, "intra": 1.0}}  # and their defaults
+OBJECTIVE_WEIGHTS = {  # and their defaults
+    "dkd": {"target": 1.0, "others": 8.0},
+    "dist": {"inter": 1.0, "intra": 1.0},
+    "logit_dist": {"inter": 1.0, "intra": 1.0},
+}
+NEED_ALL_LOGITS = ("standardised_kd", "dist", "logit_dist", "mse")  # as each class of its own counts as any other
 SOURCES = ("fashion_mnist", "digits", "image_folder", "csv")
 TORCHVISION = "torchvision:"  # and the name of a data set there
 TeacherName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
@@ -261,12 +266,17 @@ class Distill(Block):
     """
 
     sources: Annotated[list[Source], Field(min_length=1), AfterValidator(_distinct)]
-    objective: Literal["kd", "standardised_kd", "dkd", "dist", "mse", "soft_ce"]
+    objective: Literal["kd", "standardised_kd", "dkd", "dist", "logit_dist", "mse", "soft_ce"]
     weights: dict[str, Annotated[float, Field(ge=0)]]
     alpha: Probability
     temperature: Temperature
     alpha_end: Probability | None
     temperature_end: Temperature | None
+
+    @property
+    def target_temperature(self) -> float:
+        """Where the softmax of the teacher's logits is what the objective takes of them."""
+        return 1.0 if self.objective == "soft_ce" else self.temperature
 
     @property
     def teaches(self) -> bool:
@@ -380,7 +390,13 @@ class Params(Block):
 
     @model_validator(mode="after")
     def _objective_fits_its_targets(self) -> "Params":
-        if self.logits.top_k and self.distill.temperature_end is not None:
+        if self.logits.top_k is None:
+            return self
+        if self.distill.objective in NEED_ALL_LOGITS:
+            raise ValueError(
+                f"`distill.objective` {self.distill.objective} needs all logits; set `logits.top_k` to null"
+            )
+        if self.distill.temperature_end is not None and self.distill.objective != "soft_ce":
             raise ValueError("`distill.temperature_end` needs all logits; set `logits.top_k` to null")
         return self
 

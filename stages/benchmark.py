@@ -6,7 +6,7 @@ import pandas as pd
 from pipeline.deployment import latency, lineup
 from pipeline.deployment.lineup import Entry
 from pipeline.deployment.wording import title
-from pipeline.logits import manifest, topk
+from pipeline.logits import manifest
 from pipeline.params import BASELINE, Params
 from pipeline.project import data, errors, files, paths
 from pipeline.project.data import Info
@@ -62,8 +62,8 @@ def _cached_logits(settings: Params, info: Info) -> dict[str, np.ndarray]:
     """Each teacher's (samples, classes) logits of test."""
     cached = {}
     for name in settings.teachers:
-        rows = manifest.open_cache(paths.logits(name), "test", manifest.Fingerprint.read(settings, name, info))[0]
-        cached[name] = topk.decode(rows, len(info.classes)).astype(np.float64)
+        fingerprint = manifest.Fingerprint.read(settings, name, info)
+        cached[name] = manifest.open_cache(paths.logits(name), "test", fingerprint)[0].astype(np.float64)
     return cached
 
 

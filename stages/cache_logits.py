@@ -30,7 +30,8 @@ def main(name: str) -> None:
         images, path, title = data.open_split(paths.PREPARED, split), folder / f"{split}.npy", f"{name}: {split}"
         labeller = Labeller(folds if split == "train" and folds else [teacher], device, settings.seed)
         checkpoint = Checkpoint(paths.checkpoint(path), title, settings.seed, vars(fingerprint), device)
-        caching.cache(paths.growing(path), labeller, images, seen, top_k=settings.logits.top_k, name=title,
+        top_k = settings.logits.top_k if split == "train" else None  # temperatures and scores need all of val and test
+        caching.cache(paths.growing(path), labeller, images, seen, top_k=top_k, name=title,
                       ranks=together, checkpoint=checkpoint)  # fmt: skip
         checkpoints.append(checkpoint)
         if together.first and split != "test":

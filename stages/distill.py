@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.distillation.students import taught_loss
+from pipeline.distillation.students import check_classes, taught_loss
 from pipeline.logits import targets
 from pipeline.project import errors, files, paths
 from pipeline.project.randomness import derive
@@ -16,13 +16,14 @@ def main(source: str, student_seed: str) -> None:
     name, path = f"{source}-{student_seed}", paths.targets(source)
     record, settings = start_stage("distill", name)
     room, distill, student = enter(settings), settings.distill, settings.student
+    check_classes(distill, len(room.info.classes))
     shape = (settings.student_views.count, len(room.train), len(room.info.classes))
     lesson = Lesson(
         room.train,
         np.arange(len(room.train), dtype=np.int32) if distill.teaches else room.train.labelled,
         Views.replayed(settings.views, settings.student_views, settings.seed),
         taught_loss(distill, student.label_smoothing, room.label_weights),
-        targets.reader(files.open_array(path), shape, distill.temperature),
+        targets.reader(files.open_array(path), shape, distill.target_temperature),
     )
     logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
               "student_views": settings.student_views, "distill": distill, "source": source}  # fmt: skip

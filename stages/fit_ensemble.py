@@ -4,7 +4,8 @@ import time
 
 import numpy as np
 
-from pipeline.ensembles import selection
+from pipeline.ensembles import fitting, selection
+from pipeline.ensembles.ensemble import Ensemble
 from pipeline.ensembles.selection import Selection
 from pipeline.logits import caching, manifest, targets, topk
 from pipeline.logits.caching import Labeller
@@ -15,9 +16,11 @@ from pipeline.project.randomness import derive
 from pipeline.scoring import metrics
 from pipeline.tracking import store
 from pipeline.training import devices, models
-from pipeline.training.views import Views
+from pipeline.training.views import Views, mixed_labels
 from stages.gathering import drop_stale
 from stages.starting import start_stage
+
+CALIBRATED = 10_000  # training images, at most, on which the temperatures of fold teachers are fitted
 
 
 def main() -> None:
@@ -33,7 +36,10 @@ def main() -> None:
     for source in settings.distill.sources:
         teacher = selected.teacher(source)
         members = [cached[name] for name in teacher.members]
-        targets.write(paths.targets(source), teacher.log_probs, members, len(info.classes), settings.logits.top_k)
+        if settings.cross_fit.folds > 1:
+            teacher = _of_fold_teachers(teacher, members, settings, len(info.classes))
+        targets.write(paths.targets(source), teacher.log_probs, teacher.temperatures, members, len(info.classes),
+                      settings.logits.top_k)  # fmt: skip
     scores = selected.scores(val.labels)
     _write(selected, scores["held_out"], val.labels)
     print(selection.verdict(selected))
@@ -50,7 +56,7 @@ def main() -> None:
 
 def _caches(settings: Params, info: Info) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Each teacher's cached views of train, and its (samples, classes) logits of val."""
-    views = Views.replayed(settings.views, settings.student_views, settings.seed)
+    views = _views(settings)
     train, device = data.open_split(paths.PREPARED, "train"), devices.device(settings.compute)
     cached, of_val = {}, {}
     for name in settings.teachers:
@@ -58,8 +64,22 @@ def _caches(settings: Params, info: Info) -> tuple[dict[str, np.ndarray], dict[s
         cached[name] = manifest.open_cache(folder, "train", fingerprint)
         labellers = [models.load(paths.weights(each)) for each in settings.fold_teachers(name) or [name]]
         caching.check(Labeller(labellers, device, settings.seed), train, cached[name], views, folder / "train.npy")
-        of_val[name] = topk.decode(manifest.open_cache(folder, "val", fingerprint)[0], len(info.classes))
+        of_val[name] = manifest.open_cache(folder, "val", fingerprint)[0]
     return cached, of_val
+
+
+def _of_fold_teachers(teacher: Ensemble, cached: list[np.ndarray], settings: Params, classes: int) -> Ensemble:
+    """The ensemble with temperatures of the fold teachers, by the first view of images that they did not learn from."""
+    train, views = data.open_split(paths.PREPARED, "train"), _views(settings)
+    some = train.labelled[np.linspace(0, len(train.labelled) - 1, min(CALIBRATED, len(train.labelled))).astype(int)]
+    rows = zip(cached, teacher.temperatures, strict=True)
+    logits = np.stack([topk.decode(member[0][some], classes, temperature) for member, temperature in rows])
+    labels = mixed_labels(train.labels, some, 0, views, train.images.shape[1], classes)
+    return fitting.recalibrated(teacher, logits.astype(np.float64), labels, settings.ensemble)
+
+
+def _views(settings: Params) -> Views:
+    return Views.replayed(settings.views, settings.student_views, settings.seed)
 
 
 def _write(selected: Selection, held_out: dict[str, dict[str, float]], labels: np.ndarray) -> None:

@@ -394,6 +394,19 @@ def test_a_temperature_that_changes_needs_all_logits(refused):
     assert "`distill.temperature_end` needs all logits" in message
 
 
+@pytest.mark.parametrize("objective", ["standardised_kd", "dist", "logit_dist", "mse"])
+def test_an_objective_that_takes_each_logit_needs_all_of_them(refused, load, objective):
+    message = refused(changed(("distill.objective", objective), ("logits.top_k", 5)))
+    assert f"`distill.objective` {objective} needs all logits; set `logits.top_k` to null" in message
+    assert load(changed(("distill.objective", objective))).logits.top_k is None
+
+
+def test_soft_ce_takes_the_targets_at_temperature_one_whatever_the_temperature_does(load):
+    changes = [("distill.objective", "soft_ce"), ("distill.temperature", 4.0), ("distill.temperature_end", 1.5)]
+    assert load(changed(*changes, ("logits.top_k", 5))).distill.target_temperature == 1.0
+    assert load(changed(("distill.temperature", 4.0), ("logits.top_k", 5))).distill.target_temperature == 4.0
+
+
 def test_images_lose_their_labels_only_beyond_so_many_that_keep_them(refused, load):
     wanted = [("data.train_samples", None), ("data.unlabelled_samples", 40)]
     assert "set `train_samples` to how many" in refused(changed(*wanted))

@@ -27,7 +27,9 @@ def soft_term(
         case "dkd":
             return dkd(logits, labels, teacher_logits, temperature, **weights)
         case "dist":
-            return dist(logits, teacher_logits, **weights)
+            return dist(logits, teacher_logits, temperature, **weights)
+        case "logit_dist":
+            return logit_dist(logits, teacher_logits, **weights)
         case "mse":
             return mse(logits, teacher_logits)
         case "soft_ce":
@@ -84,16 +86,23 @@ def dkd(
     return temperature**2 * (target * tckd + others * nckd)
 
 
-def dist(logits: Tensor, teacher_logits: Tensor, inter: float, intra: float) -> Tensor:
-    """inter · d(rows) + intra · d(columns), with d one minus the mean Pearson correlation.
+def dist(logits: Tensor, teacher_logits: Tensor, temperature: float, inter: float, intra: float) -> Tensor:
+    """T² · (inter · d(rows) + intra · d(columns)) of softmax(logits / T), d being one minus the mean correlation.
 
-    Huang et al. 2022, "Knowledge distillation from a stronger teacher", eqs. 9 to 11: the student learns how classes
-    relate within a sample, and samples within a class. The paper correlates softened probabilities; here it is logits,
-    centred in each sample, so that neither their scale nor their shift costs anything, and no temperature is needed.
+    Huang et al. 2022, "Knowledge distillation from a stronger teacher", eqs. 9 to 11, with Pearson's correlation: the
+    student learns how classes relate within a sample, and samples of the batch within a class.
+    """
+    ours, theirs = ((each / temperature).softmax(dim=1) for each in (logits, teacher_logits))
+    return temperature**2 * _unrelated(ours, theirs, inter, intra)
+
+
+def logit_dist(logits: Tensor, teacher_logits: Tensor, inter: float, intra: float) -> Tensor:
+    """`dist` of logits, centred in each sample, in place of softened probabilities.
+
+    Neither their scale nor their shift costs anything, and there is no temperature.
     """
     ours, theirs = (each - each.mean(dim=1, keepdim=True) for each in (logits, teacher_logits))
-    rows, columns = 1 - _correlation(ours, theirs).mean(), 1 - _correlation(ours.T, theirs.T).mean()
-    return inter * rows + intra * columns
+    return _unrelated(ours, theirs, inter, intra)
 
 
 def mse(logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -114,6 +123,11 @@ def soft_ce(logits: Tensor, teacher_logits: Tensor) -> Tensor:
 def _standardised(logits: Tensor) -> Tensor:
     centred = logits - logits.mean(dim=1, keepdim=True)
     return centred / (logits.std(dim=1, keepdim=True) + 1e-7)
+
+
+def _unrelated(ours: Tensor, theirs: Tensor, inter: float, intra: float) -> Tensor:
+    rows, columns = 1 - _correlation(ours, theirs).mean(), 1 - _correlation(ours.T, theirs.T).mean()
+    return inter * rows + intra * columns
 
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:

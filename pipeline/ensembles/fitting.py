@@ -84,6 +84,30 @@ def fit(
     return {method: fitted(method) for method in methods}
 
 
+def recalibrated(fitted: Ensemble, logits: np.ndarray, labels: np.ndarray, settings: params.Ensemble) -> Ensemble:
+    """The ensemble with temperatures that suit other models in its members' places, such as their fold teachers.
+
+    Weights and coefficients stay, as they are of members that have been calibrated.
+
+    Args:
+        logits: (members, samples, classes) of samples that these models did not learn from.
+        labels: (samples,) int64, or (samples, classes) float shares of mixed images; those of which a share has no
+            label are left out.
+    """
+    if labels.ndim == 2:
+        whole = labels.sum(axis=1) > 0.999
+        logits, labels = logits[:, whole], labels[whole]
+    before, after = "members" in settings.calibrate, "result" in settings.calibrate
+    if fitted.method == "simple" or not (before or after) or not len(labels):
+        return fitted
+    if before or fitted.method == "alone":
+        fitted = replace(fitted, temperatures=[fit_temperature(member, labels) for member in logits])
+    if not after or fitted.method == "alone":
+        return fitted
+    combined = replace(fitted, temperature=1.0).log_probs(logits)
+    return replace(fitted, temperature=fit_temperature(combined, labels))
+
+
 def predict_out_of_fold(
     methods: Iterable[str],
     members: list[str],
@@ -120,9 +144,18 @@ def folds(labels: np.ndarray, count: int, seed: int) -> Iterator[tuple[np.ndarra
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature that minimises NLL (Guo et al. 2017, sec. 4.2), searched in [0.05, 20]."""
+    """The temperature that minimises NLL (Guo et al. 2017, sec. 4.2), searched in [0.05, 20].
+
+    Args:
+        labels: (samples,) int64, or (samples, classes) float shares of mixed images.
+    """
+
+    def loss(log_t: float) -> float:
+        log_probs = log_softmax(logits / np.exp(log_t))
+        return nll(log_probs, labels) if labels.ndim == 1 else float(-(labels * log_probs).sum(axis=1).mean())
+
     best = minimize_scalar(
-        lambda log_t: nll(log_softmax(logits / np.exp(log_t)), labels),
+        loss,
         bounds=np.log([0.05, 20]),
         method="bounded",
         options={"xatol": 1e-4},

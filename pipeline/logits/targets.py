@@ -15,6 +15,7 @@ CHUNK = 10_000  # samples combined at once
 def write(
     path: Path,
     teacher: Callable[[np.ndarray], np.ndarray],
+    temperatures: list[float],
     cached: list[np.ndarray],
     classes: int,
     top_k: int | None,
@@ -23,13 +24,15 @@ def write(
 
     Args:
         teacher: (members, samples, classes) logits to (samples, classes), as Ensemble.log_probs.
+        temperatures: by which it divides each member's; see pipeline.logits.topk.decode.
     """
     views, samples = cached[0].shape[:2]
 
     def rows() -> Iterator[np.ndarray]:
         for view in range(views):
             for start in range(0, samples, CHUNK):
-                members = [topk.decode(member[view, start : start + CHUNK], classes) for member in cached]
+                parts = [member[view, start : start + CHUNK] for member in cached]
+                members = [topk.decode(part, classes, t) for part, t in zip(parts, temperatures, strict=True)]
                 yield topk.encode(teacher(np.stack(members)), top_k)
 
     dtype, shape = topk.row_type(classes, top_k)
@@ -43,7 +46,7 @@ def reader(
 
     Args:
         rows: what `write` wrote. shape: the (views, samples, classes) that `student_views` and the data need.
-        temperature: of the distillation; see pipeline.logits.topk.decode.
+        temperature: that the objective takes; see pipeline.logits.topk.decode.
     Raises:
         PipelineError: the rows are for other views, samples or classes.
     """

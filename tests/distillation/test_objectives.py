@@ -1,11 +1,14 @@
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import zscore
+from scipy.special import log_softmax, rel_entr, softmax
+from scipy.stats import pearsonr, zscore
 
-from pipeline.distillation.objectives import dist, dkd, kd, mse, soft_ce, soft_term, standardised_kd
+from pipeline.distillation.objectives import dist, dkd, kd, logit_dist, mse, soft_ce, soft_term, standardised_kd
+from pipeline.params import Distill
 from pipeline.project.data import UNLABELLED
 from pipeline.project.errors import PipelineError
 
@@ -52,7 +55,8 @@ SOFT_TERMS = {
     "kd": lambda student, teacher, labels: kd(student, teacher, 3.0),
     "standardised_kd": lambda student, teacher, labels: standardised_kd(student, teacher, 3.0),
     "dkd": lambda student, teacher, labels: dkd(student, labels, teacher, 3.0, 1.0, 8.0),
-    "dist": lambda student, teacher, labels: dist(student, teacher, 1.0, 1.0),
+    "dist": lambda student, teacher, labels: dist(student, teacher, 3.0, 1.0, 1.0),
+    "logit_dist": lambda student, teacher, labels: logit_dist(student, teacher, 1.0, 1.0),
     "mse": lambda student, teacher, labels: mse(student, teacher),
     "soft_ce": lambda student, teacher, labels: soft_ce(student, teacher),
 }
@@ -111,18 +115,88 @@ def test_dkd_by_hand():
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(3.0, 0.0), (1.0, 5.0), (0.2, -7.0)])
-def test_dist_does_not_see_scale_and_shift_of_the_logits(scale, shift):
+def test_logit_dist_does_not_see_scale_and_shift_of_the_logits(scale, shift):
     student, teacher = random_logits(5), random_logits(6)
-    moved = dist(scale * student + shift, teacher, 1.0, 2.0)
-    assert moved.item() == pytest.approx(dist(student, teacher, 1.0, 2.0).item(), rel=1e-9)
+    moved = logit_dist(scale * student + shift, teacher, 1.0, 2.0)
+    assert moved.item() == pytest.approx(logit_dist(student, teacher, 1.0, 2.0).item(), rel=1e-9)
 
 
-def test_dist_by_numpys_correlations():
-    student, teacher = random_logits(7), random_logits(8)
-    ours, theirs = ((each - each.mean(dim=1, keepdim=True)).numpy() for each in (student, teacher))
-    rows = 1 - np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(ours, theirs, strict=True)])
-    columns = 1 - np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(ours.T, theirs.T, strict=True)])
-    assert dist(student, teacher, 2.0, 3.0).item() == pytest.approx(2 * rows + 3 * columns, rel=1e-9)
+def unrelated(ours, theirs):
+    """One minus the mean Pearson correlation of the rows."""
+    return 1 - np.mean([pearsonr(a, b).statistic for a, b in zip(ours, theirs, strict=True)])
+
+
+def by_dist(student, teacher, labels, temperature):
+    ours, theirs = (softmax(each / temperature, axis=1) for each in (student, teacher))
+    return temperature**2 * (2 * unrelated(ours, theirs) + 3 * unrelated(ours.T, theirs.T))
+
+
+def by_logit_dist(student, teacher, labels, temperature):
+    ours, theirs = (each - each.mean(axis=1, keepdims=True) for each in (student, teacher))
+    return 2 * unrelated(ours, theirs) + 3 * unrelated(ours.T, theirs.T)
+
+
+def by_kd(student, teacher, labels, temperature):
+    ours, theirs = (softmax(each / temperature, axis=1) for each in (student, teacher))
+    return temperature**2 * rel_entr(theirs, ours).sum(axis=1).mean()
+
+
+def by_standardised_kd(student, teacher, labels, temperature):
+    return by_kd(*(zscore(each, axis=1, ddof=1) for each in (student, teacher)), labels, temperature)
+
+
+def by_dkd(student, teacher, labels, temperature):
+    total = 0.0
+    for ours, theirs, label in zip(student / temperature, teacher / temperature, labels, strict=True):
+        p, q = softmax(theirs), softmax(ours)
+        target = rel_entr([p[label], 1 - p[label]], [q[label], 1 - q[label]]).sum()
+        p, q = np.delete(p, label), np.delete(q, label)
+        total += 2 * target + 3 * rel_entr(p / p.sum(), q / q.sum()).sum()
+    return temperature**2 * total / len(labels)
+
+
+def by_mse(student, teacher, labels, temperature):
+    """The least over all shifts: what is left is the variance of the difference."""
+    return student.shape[1] * np.var(student - teacher, axis=1).mean() / 2
+
+
+def by_soft_ce(student, teacher, labels, temperature):
+    return -(softmax(teacher, axis=1) * log_softmax(student, axis=1)).sum(axis=1).mean()
+
+
+BY_SCIPY = {
+    "kd": (by_kd, {}),
+    "standardised_kd": (by_standardised_kd, {}),
+    "dkd": (by_dkd, {"target": 2.0, "others": 3.0}),
+    "dist": (by_dist, {"inter": 2.0, "intra": 3.0}),
+    "logit_dist": (by_logit_dist, {"inter": 2.0, "intra": 3.0}),
+    "mse": (by_mse, {}),
+    "soft_ce": (by_soft_ce, {}),
+}
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize("name", get_args(Distill.model_fields["objective"].annotation))
+def test_every_objective_is_its_papers_as_scipy_computes_it(name, temperature):
+    student, teacher = (random_logits(seed, scale=2.0, batch=64, classes=10) for seed in (7, 8))
+    expected, weights = BY_SCIPY[name]
+    labels = torch.arange(64) % 10
+    loss = soft_term(name, student, labels, teacher, temperature, weights)
+    assert loss.item() == pytest.approx(
+        expected(student.numpy(), teacher.numpy(), labels.numpy(), temperature), rel=1e-5
+    )
+
+
+def test_dist_by_hand():
+    """Rows (0.5, 0.3, 0.2) and (0.2, 0.3, 0.5) against (0.2, 0.3, 0.5) twice, at temperature 2."""
+    rows = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]], dtype=torch.float64)
+    student, teacher = 2 * rows.log(), 2 * rows[[1, 1]].log()
+    # centred: (1, -0.2, -0.8) / 6 and (-0.8, -0.2, 1) / 6, whose correlation is (-0.8 + 0.04 - 0.8) / 1.68
+    first = (-0.8 + 0.04 - 0.8) / 1.68
+    assert dist(student, teacher, 2.0, 1.0, 0.0).item() == pytest.approx(4 * (1 - (first + 1) / 2), rel=1e-9)
+    # the first class grows by 0.3 where the other teacher's falls by 0.3; the middle one is constant: no correlation
+    crossed = dist(student, 2 * rows[[1, 0]].log(), 2.0, 0.0, 1.0)
+    assert crossed.item() == pytest.approx(4 * (1 - (-1 + 0 - 1) / 3), rel=1e-9)
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(3.0, 0.0), (1.0, 5.0), (0.2, -7.0)])

@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.distillation.objectives import kd
-from pipeline.distillation.students import taught_loss
+from pipeline.distillation.students import check_classes, taught_loss
 from pipeline.params import Distill
 from pipeline.project import data, files, paths
 from pipeline.project.data import UNLABELLED
+from pipeline.project.errors import PipelineError
 from pipeline.project.randomness import derive
 from pipeline.training.loop import Lesson, Trainer
 from pipeline.training.losses import label_loss
@@ -68,11 +69,46 @@ def test_objective_and_weights_are_those_of_params():
     assert loss(1.0, 2.0, objective="dkd", weights={"target": 3.0}).item() == pytest.approx(3 * dkd, rel=1e-12)
 
 
+WITHOUT_GRADIENT = [
+    ("standardised_kd", {}),
+    ("dkd", {"target": 0.0}),
+    ("dist", {"intra": 0.0}),
+    ("logit_dist", {"intra": 0.0}),
+]
+
+
+@pytest.mark.parametrize(("objective", "weights"), WITHOUT_GRADIENT)
+def test_what_has_no_gradient_with_two_classes_is_refused(objective, weights):
+    asked = toys.block(Distill, "distill", sources=["single"], objective=objective, weights=weights)
+    with pytest.raises(PipelineError, match=f"`distill.objective` is {objective}, which has no gradient with two"):
+        check_classes(asked, 2)
+    check_classes(asked, 3)
+    student = STUDENT.clone().requires_grad_()
+    taught_loss(asked.model_copy(update={"alpha": 1.0}), 0.0, None)(student, LABELS, TEACHER, 0.0).backward()
+    assert student.grad.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("objective", ["kd", "dkd", "dist", "logit_dist", "mse", "soft_ce"])
+def test_the_other_objectives_teach_two_classes(objective):
+    asked = toys.block(Distill, "distill", sources=["single"], objective=objective, alpha=1.0)
+    check_classes(asked, 2)
+    student = torch.randn(16, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    teacher = torch.randn(16, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    taught_loss(asked, 0.0, None)(student, torch.arange(16) % 2, teacher, 0.0).backward()
+    assert student.grad.abs().max() > 1e-3
+
+
+def test_the_stage_refuses_them_before_it_trains(prepare, monkeypatch):
+    with pytest.raises(PipelineError, match="no gradient with two classes"):
+        trained(monkeypatch, distill, "ensemble", "0", objective="standardised_kd")
+    assert not paths.weights("ensemble-0").exists()
+
+
 TARGETS = np.random.default_rng(0).normal(0, 2, (2, 40, 2)).astype(np.float16)
 MODEL = {"model": "test_resnet", "kwargs": toys.KWARGS, "precision": "fp32", "epochs": 2, "batch_size": 8, "lr": 0.01}
 
 
-def trained(monkeypatch, stage, *words, student=None, alpha=0.9, temperature=2.0):
+def trained(monkeypatch, stage, *words, student=None, alpha=0.9, temperature=2.0, objective="kd"):
     """The weights that one of the stages leaves, which logs nothing here."""
     settings = toys.settings(
         compute={"accelerator": "cpu"},
@@ -80,7 +116,7 @@ def trained(monkeypatch, stage, *words, student=None, alpha=0.9, temperature=2.0
         student=MODEL | (student or {}),
         student_views={"count": 2},
         baseline={"lr": MODEL["lr"], "label_smoothing": (student or {}).get("label_smoothing", 0.0)},
-        distill={"sources": ["ensemble"], "alpha": alpha, "temperature": temperature},
+        distill={"sources": ["ensemble"], "objective": objective, "alpha": alpha, "temperature": temperature},
     )
     monkeypatch.setattr(stage, "start_stage", lambda *_: (None, settings))
     stage.main(*words)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -268,3 +269,44 @@ def test_cross_fit_is_the_same_for_the_same_seed():
     logits, labels = members_and_labels(samples=60)
     first, second = (cross_fit("weighted", NAMES, logits, labels, seed=1) for _ in range(2))
     assert np.array_equal(first, second)
+
+
+SHARPNESS = np.array([0.5, 1.0, 3.0])[:, None, None]
+
+
+@pytest.mark.parametrize("method", ["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"])
+def test_an_ensemble_of_models_of_another_sharpness_gives_the_same_with_temperatures_of_their_own(method):
+    """Fold teachers that differ from their teachers by a scale of the logits alone."""
+    logits, labels = members_and_labels(samples=900)
+    fitted = fit(method, NAMES, logits, labels)
+    again = fitting.recalibrated(fitted, SHARPNESS * logits, labels, SETTINGS)
+    assert again.temperatures == pytest.approx((SHARPNESS.ravel() * fitted.temperatures).tolist(), rel=1e-3)
+    assert again.weights == fitted.weights and again.coefficients == fitted.coefficients
+    given = again.log_probs(SHARPNESS * logits)
+    best = replace(fitted, temperature=again.temperature)
+    np.testing.assert_allclose(given, best.log_probs(logits), atol=2e-2)
+    assert metrics.nll(given, labels) <= metrics.nll(fitted.log_probs(SHARPNESS * logits), labels) + 1e-6
+
+
+def test_a_single_model_has_the_temperature_of_its_fold_teachers():
+    logits, labels = members_and_labels(members=1, samples=900)
+    fitted = fit("mean_probs", ["a"], logits, labels)
+    again = fitting.recalibrated(fitted, 3 * logits, labels, SETTINGS)
+    assert again.temperatures[0] == pytest.approx(3 * fitted.temperatures[0], rel=1e-3)
+
+
+def test_what_is_not_calibrated_stays():
+    logits, labels = members_and_labels()
+    for method, settings in (("simple", SETTINGS), ("mean_probs", RAW)):
+        fitted = fit(method, NAMES, logits, labels, settings)
+        assert fitting.recalibrated(fitted, 3 * logits, labels, settings) == fitted
+
+
+def test_shares_of_mixed_images_calibrate_as_labels_do_and_those_without_a_label_are_left_out():
+    logits, labels = members_and_labels()
+    fitted = fit("weighted", NAMES, logits, labels)
+    shares = np.eye(4)[labels]
+    expected = fitting.recalibrated(fitted, logits, labels, SETTINGS)
+    assert fitting.recalibrated(fitted, logits, shares, SETTINGS) == expected
+    more = np.concatenate([logits, 9 * logits[:, :50]], axis=1)
+    assert fitting.recalibrated(fitted, more, np.concatenate([shares, 0.4 * shares[:50]]), SETTINGS) == expected
