@@ -323,11 +323,15 @@ class Constraints(Block):
 
 
 class Deploy(Block):
-    """tolerance: how far below the best that keeps the constraints a faster one may be, as a fraction."""
+    """tolerance: how far below the best that keeps the constraints a faster one may be, as a fraction.
+
+    int8_max_loss: how far INT8 may be below its own fp32 on val, as a fraction; beyond that it never ships.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
     constraints: Constraints
     tolerance: Probability
+    int8_max_loss: Probability
 
 
 class Tracking(Block):

@@ -4,10 +4,12 @@
 """
 
 import time
+from pathlib import Path
 
+import numpy as np
 import torch
 
-from pipeline.deployment import export, latency, quantisation
+from pipeline.deployment import export, latency, parity, quantisation
 from pipeline.params import BASELINE
 from pipeline.project import data, errors, files, paths
 from pipeline.project.data import Split
@@ -16,15 +18,15 @@ from pipeline.tracking import store
 from pipeline.training import devices, inference, models
 from stages.starting import start_stage
 
-CALIBRATED_ON = 1000  # of the validation images
+CALIBRATED_ON = 1000  # of the training images, as accuracy is read on val
 
 
 def main(kind: str, name: str, seed: str = "") -> None:
     item = f"{name}-{seed}" if seed else name
     model = f"{BASELINE}-{item}" if kind == BASELINE else item
     record, settings = start_stage(f"export_{kind}", item)
-    device, val, began = devices.device(settings.compute), data.open_split(paths.PREPARED, "val"), time.perf_counter()
-    rows = _export(model, val, device)
+    device, began = devices.device(settings.compute), time.perf_counter()
+    rows = _export(model, device)
     for version, row in rows.items():
         print(f"{model}, {version}: " + ", ".join(f"{key} {value:.6g}" for key, value in row.items()), flush=True)
     store.log(
@@ -37,19 +39,28 @@ def main(kind: str, name: str, seed: str = "") -> None:
     )
 
 
-def _export(name: str, val: Split, device: torch.device) -> dict[str, dict[str, float]]:
+def _export(name: str, device: torch.device) -> dict[str, dict[str, float]]:
     """Write both files of a model and what they are worth: its size, and how each version agrees with torch."""
+    train, val = (data.open_split(paths.PREPARED, split) for split in ("train", "val"))
     model = models.load(paths.weights(name))
     exact = inference.predict(model, val.images, device, exact=True)
     export.to_onnx(model, paths.onnx(name))
-    quantisation.to_int8(paths.onnx(name), paths.int8(name), val.images[:CALIBRATED_ON])
     rows = {"model": {"parameters": models.parameters(model), "multiply_adds": models.multiply_adds(model)}}
-    for version, path in (("onnx", paths.onnx(name)), ("int8", paths.int8(name))):
-        logits = latency.onnx_logits(path, val.images)
-        scores = {f"val_{key}": value for key, value in metrics.scores(logits, val.labels).items()}
-        rows[version] = metrics.agreement(exact, logits) | scores | {"size_bytes": path.stat().st_size}
+    rows["onnx"] = _row(paths.onnx(name), exact, val)
+    parity.check(paths.onnx(name), rows["onnx"])
+    int8 = quantisation.to_int8(paths.onnx(name), paths.int8(name), train.images[:CALIBRATED_ON])
+    print(f"{name}, INT8: {int8}", flush=True)
+    how = {"per_channel": int(int8.per_channel), "fp32_products": sum(int8.fp32_products.values())}
+    rows["int8"] = _row(paths.int8(name), exact, val) | how
     files.write_json(paths.export_scores(name), rows)
     return rows
+
+
+def _row(path: Path, exact: np.ndarray, val: Split) -> dict[str, float]:
+    """What a file is worth on val, and how it agrees with torch's (samples, classes) logits."""
+    logits = latency.onnx_logits(path, val.images)
+    scores = {f"val_{key}": value for key, value in metrics.scores(logits, val.labels).items()}
+    return metrics.agreement(exact, logits) | scores | {"size_bytes": path.stat().st_size}
 
 
 if __name__ == "__main__":

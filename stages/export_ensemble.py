@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.deployment import fusion, latency
+from pipeline.deployment import fusion, latency, parity
 from pipeline.ensembles.ensemble import Ensemble
 from pipeline.project import data, errors, files, paths
 from pipeline.scoring import metrics
@@ -24,6 +24,7 @@ def main() -> None:
     logits = latency.onnx_logits(paths.ENSEMBLE_ONNX, val.images)
     scores = {f"val_{key}": value for key, value in metrics.scores(logits, val.labels).items()}
     row = metrics.agreement(expected, logits) | scores | {"size_bytes": paths.ENSEMBLE_ONNX.stat().st_size}
+    parity.check(paths.ENSEMBLE_ONNX, row)
     files.write_json(paths.ENSEMBLE_EXPORT, {"onnx": row})
     print(", ".join(f"{key} {value:.6g}" for key, value in row.items()))
     store.log(

@@ -3,6 +3,8 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from pipeline.deployment import choice, latency
 from pipeline.deployment.latency import OnnxFiles, Timing
 from pipeline.params import Params, Tracking, flatten
@@ -21,6 +23,7 @@ ARTIFACTS = (
     *(paths.SUMMARY, paths.BENCHMARK, paths.CHOSEN, paths.LATENCY, paths.STUDENT_SCORES, paths.ENSEMBLE_METRICS),
     *(paths.PARAMS, paths.DEFAULTS, paths.DVC_YAML, paths.DVC_LOCK),
 )
+ROUNDS = 4  # of new processes, by whose spread two times are told apart: of two, equal ones are so by chance too often
 
 
 def main() -> None:
@@ -62,44 +65,56 @@ def _register(settings: Params, run_id: str, folder: Path) -> str:
     lineage = {**files.read_json(paths.CHOSEN), "data": info.sha256["val_images.npy"], "run": run_id}
     example = {"images": val.images[:2], "logits": latency.onnx_logits(paths.DEPLOYED, val.images[:2])}
 
-    def enter() -> tuple[str, str | None, Path | None]:
-        """The new version, the champion, and the champion's file if the same data lets them be compared."""
+    def enter() -> tuple[str, str | None, dict[str, Path]]:
+        """The new version, the champion, and the files of it and of the best so far if they know the same data."""
         client = server.connect()
         number = registry.register(client, name, paths.DEPLOYED, example, run_id, lineage)
         champion = registry.holder(client, name, registry.CHAMPION)
         if champion is None:
             registry.crown(client, name, number)
         if champion in (None, number):
-            return number, champion, None
-        known = client.get_model_version(name, champion).tags.get("data") == lineage["data"]
-        return number, champion, registry.download(name, champion, folder) if known else None
+            return number, champion, {}
+        rivals = dict.fromkeys((champion, registry.holder(client, name, registry.BEST) or champion))  # the best is last
+        if any(client.get_model_version(name, each).tags.get("data") != lineage["data"] for each in rivals):
+            return number, champion, {}
+        return number, champion, {each: registry.download(name, each, folder / each) for each in rivals}
 
     with server.answering(registry.PROBLEM):
-        number, champion, rival = server.promptly(enter)
+        number, champion, rivals = server.promptly(enter)
     if champion == number:
         return f"{name} {number} is already the champion"
     if champion is None:
         return f"{name} {number} is the first champion"
-    if rival is None:
+    if not rivals:
         return (f"{name} {number} is challenger; champion {champion} knows other validation images, so they can't be "
                 f"compared; `python -m pipeline.tracking.registry rollback {number}` makes it champion")  # fmt: skip
-    takes, why = _wins(settings, {"challenger": paths.DEPLOYED, "champion": rival}, val)
+    takes, best, why = _wins(settings, number, rivals, val)
     if takes:
         with server.answering(registry.PROBLEM):
-            server.promptly(lambda: registry.crown(server.connect(), name, number))
+            server.promptly(lambda: registry.crown(server.connect(), name, number, best))
     return f"{name} {number} {'is the new champion' if takes else 'stays challenger'} against {champion}: {why}"
 
 
-def _wins(settings: Params, models: dict[str, Path], val: Split) -> tuple[bool, str]:
-    """Whether the challenger takes the champion's place, and why."""
-    hits = {who: metrics.correct(latency.onnx_logits(path, val.images), val.labels) for who, path in models.items()}
-    difference = hits["challenger"] * 1.0 - hits["champion"]
-    seed = derive(settings.seed, "registry")
-    low, high = statistics.bootstrap_interval(difference, settings.benchmark.bootstrap, seed)
-    wanted = Timing(settings.benchmark.threads, {1: settings.benchmark.calls[1]}, settings.benchmark.warmup)
-    took = latency.measure({who: OnnxFiles((path,)) for who, path in models.items()}, val.images, wanted)
+def _wins(settings: Params, number: str, rivals: dict[str, Path], val: Split) -> tuple[bool, str, str]:
+    """Whether the challenger takes the champion's place, which version is then the best so far, and why.
+
+    Args:
+        rivals: the files of the champion, first, and of the best so far, last; they may be the same.
+    """
+    champion, best = next(iter(rivals)), list(rivals)[-1]
+    logits = {who: latency.onnx_logits(path, val.images) for who, path in {**rivals, number: paths.DEPLOYED}.items()}
+    if np.array_equal(logits[number], logits[champion]):
+        return False, best, "it gives the champion's own answers"
+    difference = metrics.correct(logits[number], val.labels) * 1.0 - metrics.correct(logits[best], val.labels)
+    low, high = statistics.bootstrap_interval(
+        difference, settings.benchmark.bootstrap, derive(settings.seed, "registry")
+    )
     gain = {"value": difference.mean(), "low": low, "high": high}
-    return choice.promote(gain, took["challenger"]["p50_ms"], took["champion"]["p50_ms"], settings.deploy.tolerance)
+    wanted = settings.benchmark
+    timing = Timing(wanted.threads, {1: wanted.calls[1]}, wanted.warmup, rounds=ROUNDS)
+    systems = {"challenger": OnnxFiles((paths.DEPLOYED,)), "champion": OnnxFiles((rivals[champion],))}
+    takes, why = choice.promote(gain, latency.measure(systems, val.images, timing), settings.deploy.tolerance)
+    return takes, number if gain["value"] > 0 else best, why
 
 
 if __name__ == "__main__":

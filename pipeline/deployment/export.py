@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import warnings
+from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -62,21 +63,30 @@ def folded(model: Classifier) -> Classifier:
 
 
 def _neighbours(model: nn.Module, images: torch.Tensor) -> list[tuple[str, str]]:
-    """The name of each batch norm that reads what a convolution wrote, after that convolution's."""
-    writers: dict[int, tuple[str, torch.Tensor]] = {}  # by the id of what they wrote, which is kept, or ids come again
-    pairs, hooks = [], []
+    """The name of each batch norm that reads what a convolution wrote, after that convolution's.
 
-    def reads(name: str, tensor: torch.Tensor) -> None:
-        if id(tensor) in writers:
-            pairs.append((writers[id(tensor)][0], name))
+    Only of norms that have statistics, and where norm and convolution are used once and only by each other.
+    """
+    writers: dict[int, tuple[str, torch.Tensor]] = {}  # by the id of what they wrote, which is kept, or ids come again
+    pairs, uses, hooks = [], Counter(), []
+
+    def writes(name: str, tensor: torch.Tensor) -> None:
+        uses[name] += 1
+        writers[id(tensor)] = name, tensor
+
+    def reads(name: str, tensors: tuple[torch.Tensor, ...]) -> None:
+        uses[name] += 1
+        for tensor in tensors:
+            if id(tensor) in writers:
+                pairs.append((writers[id(tensor)][0], name))
 
     for name, module in model.named_modules():
         if type(module) is nn.Conv2d:  # others do more to their weights
-            hooks.append(module.register_forward_hook(
-                lambda _, given, made, name=name: writers.update({id(made): (name, made)})))  # fmt: skip
-        elif isinstance(module, nn.BatchNorm2d):
-            hooks.append(module.register_forward_pre_hook(lambda _, given, name=name: reads(name, given[0])))
+            hooks.append(module.register_forward_hook(lambda _, given, made, name=name: writes(name, made)))
+        elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
+            hooks.append(module.register_forward_pre_hook(lambda _, given, name=name: reads(name, given)))
     model(images)
     for hook in hooks:
         hook.remove()
-    return pairs
+    readers = Counter(convolution for convolution, _ in pairs)
+    return [pair for pair in pairs if uses[pair[0]] == uses[pair[1]] == readers[pair[0]] == 1]

@@ -33,6 +33,20 @@ class Entry:
         """The exported file that ships: of an ensemble, which must be the chosen one, its one graph."""
         return paths.ENSEMBLE_ONNX if self.kind == "ensemble" else self.exported(self.system.members[0])
 
+    @property
+    def origin(self) -> dict[str, str | int | None]:
+        """Which file ships, by the table's words: its arm, model, seed and precision; an ensemble is no one model."""
+        model = None if self.kind == "ensemble" else self.system.members[0]
+        _, dash, seed = (model or "").partition("-")
+        return {
+            "row": self.name,
+            "arm": self.name.removesuffix(INT8),
+            "model": model,
+            "seed": int(seed) if dash else None,
+            "precision": "int8" if self.kind == "int8" else "fp32",
+            "file": self.file.as_posix(),
+        }
+
     def exported(self, model: str) -> Path:
         """The exported file of one of `models`."""
         return (paths.int8 if self.kind == "int8" else paths.onnx)(model)
@@ -41,6 +55,11 @@ class Entry:
 def best_seed(models: list[str], scores: dict[str, dict[str, float]]) -> str:
     """The student of an arm that ships: the best on val by accuracy, then by NLL."""
     return max(models, key=lambda model: (scores[model]["val_accuracy"], -scores[model]["val_nll"]))
+
+
+def may_ship(entries: list[Entry], chosen: str) -> list[Entry]:
+    """The rows that may ship: of ensembles the chosen one, unless it is a single model, which has a row of its own."""
+    return [each for each in entries if each.kind != "ensemble" or (each.name == chosen and len(each.models) > 1)]
 
 
 def table_rows(

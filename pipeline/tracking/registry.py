@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+BEST = "best"  # the most accurate champion so far, which no later one may fall behind
 PROBLEM = "The model registry can't be used in"  # for server.answering
 SERVED_WITH = ("mlflow", "onnx", "onnxruntime", "numpy", "pandas")
 
@@ -94,12 +95,13 @@ def download(name: str, number: str, folder: Path) -> Path:
     return Path(model) / "model.onnx"
 
 
-def crown(client: "MlflowClient", name: str, number: str) -> None:
-    """Make the version champion, and remember who was."""
+def crown(client: "MlflowClient", name: str, number: str, best: str | None = None) -> None:
+    """Make the version champion, and remember who was, and which champion is the best so far; None: this one."""
     before = holder(client, name, CHAMPION)
     if before and before != number:
         client.set_registered_model_alias(name, PREVIOUS, before)
     client.set_registered_model_alias(name, CHAMPION, number)
+    client.set_registered_model_alias(name, BEST, best or number)
 
 
 def main(command: str = "list", number: str | None = None) -> None:

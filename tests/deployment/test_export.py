@@ -78,6 +78,37 @@ def test_a_convolution_that_others_read_too_keeps_its_batch_norm():
     assert export.folded(model.eval()) is model
 
 
+class Odd(torch.nn.Module):
+    """Convolution and batch norm, two times, with modules of their own or with the same ones."""
+
+    def __init__(self, convolutions, norms, statistics=True):
+        super().__init__()
+        self.convolutions = torch.nn.ModuleList(torch.nn.Conv2d(3, 3, 1) for _ in range(convolutions))
+        self.norms = torch.nn.ModuleList(torch.nn.BatchNorm2d(3, track_running_stats=statistics) for _ in range(norms))
+        for norm in self.norms if statistics else ():
+            norm.running_mean += 1
+
+    def forward(self, images):
+        for number in range(2):
+            convolution = self.convolutions[number % len(self.convolutions)]
+            images = self.norms[number % len(self.norms)](convolution(images)).relu()
+        return images.mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("odd", "norms"), [(Odd(2, 1), 1), (Odd(1, 2), 2), (Odd(1, 1), 1), (Odd(2, 2, statistics=False), 2)]
+)
+def test_a_batch_norm_that_is_used_twice_or_has_no_statistics_ends_no_export(odd, norms, tmp_path):
+    model = toys.classifier(info=COLOURS)
+    model.net = odd.eval()
+    left = [module for module in export.folded(model).modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert len(left) == norms
+    export.to_onnx(model, tmp_path / "odd.onnx")
+    images = toys.images(7, channels=3)
+    expected = predict(model, images, toys.CPU, exact=True)
+    np.testing.assert_allclose(latency.onnx_logits(tmp_path / "odd.onnx", images), expected, rtol=0, atol=1e-4)
+
+
 def test_the_file_names_its_classes_input_and_output(exported):
     session = onnxruntime.InferenceSession(exported[1])
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == COLOURS.classes

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from pipeline.deployment import lineup
@@ -43,3 +45,19 @@ def test_teachers_ensembles_students_and_the_int8_of_what_may_ship_stand_in_that
 def test_of_an_arm_the_seed_that_is_best_on_val_ships():
     taught = next(entry for entry in ENTRIES if entry.name == "ensemble")
     assert taught.system.members == ["ensemble-1"] and taught.shipped == 1
+
+
+def test_what_ships_is_known_by_arm_seed_and_precision():
+    origins = {entry.name: entry.origin for entry in ENTRIES}
+    file = "models/exported/students/from_weak/1/int8.onnx"
+    assert origins["from_weak_int8"] == {"row": "from_weak_int8", "arm": "from_weak", "model": "from_weak-1", "seed": 1,
+                                         "precision": "int8", "file": file}  # fmt: skip
+    assert (origins["big"]["model"], origins["big"]["seed"], origins["big"]["precision"]) == ("big", None, "fp32")
+    assert (origins["weighted"]["arm"], origins["weighted"]["model"]) == ("weighted", None)
+
+
+def test_only_the_chosen_ensemble_may_ship_and_not_where_it_is_one_model():
+    kept = [entry.name for entry in ENTRIES if entry.name != "simple"]
+    assert [entry.name for entry in lineup.may_ship(ENTRIES, "weighted")] == kept
+    lonely = [replace(entry, models=["big"]) if entry.name == "weighted" else entry for entry in ENTRIES]
+    assert "weighted" not in [entry.name for entry in lineup.may_ship(lonely, "weighted")]

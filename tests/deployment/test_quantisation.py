@@ -90,3 +90,36 @@ def test_a_model_that_can_not_be_calibrated_is_a_sentence_and_leaves_no_file(tmp
     with pytest.raises(PipelineError, match=r"answers NaN.*stem_stride: 1"):
         quantisation.to_int8(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", toys.images(64))
     assert [path.name for path in tmp_path.iterdir()] == ["fp32.onnx"]
+
+
+def test_weights_that_collapse_with_a_scale_a_channel_are_tried_with_one_a_tensor(pair, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantisation, "COLLAPSED", -1.0)  # whatever it changes
+    int8 = quantisation.to_int8(pair[0], tmp_path / "int8.onnx", IMAGES)
+    shares, scales = {}, {}
+    for per_channel in (True, False):
+        path = tmp_path / f"{per_channel}.onnx"
+        quantisation._quantise(pair[0], path, IMAGES, per_channel)
+        decided, exact = (latency.onnx_logits(each, IMAGES).argmax(axis=1) for each in (path, pair[0]))
+        shares[per_channel], scales[per_channel] = (decided != exact).mean(), largest_scale(path)
+    assert scales[False] == 1 < scales[True]
+    assert int8.changed == min(shares.values()) == shares[int8.per_channel]
+    assert largest_scale(tmp_path / "int8.onnx") == scales[int8.per_channel]
+
+
+def largest_scale(path):
+    """How many scales the tensor of most scales has."""
+    return max(onnx.numpy_helper.to_array(each).size for each in onnx.load(path).graph.initializer
+               if each.name.endswith("_scale"))  # fmt: skip
+
+
+def test_products_that_stay_in_fp32_are_counted(tmp_path):
+    pixels = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [None, 4])
+    answers = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [None, 4])
+    weights = onnx.numpy_helper.from_array(np.eye(4, dtype=np.float32), "weights")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("MatMul", ["images", "weights"], ["logits"])], "g",
+                                   [pixels], [answers], [weights])  # fmt: skip
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "fp32.onnx")
+    assert quantisation._fp32_products(tmp_path / "fp32.onnx") == {"MatMul": 1}
+    assert str(quantisation.Int8(False, 0.5, {"MatMul": 1})) == (
+        "a scale a tensor, 50.00 % other decisions on train, 1 MatMul left in fp32"
+    )

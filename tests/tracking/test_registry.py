@@ -50,8 +50,8 @@ def register(client, onnx_file, run, **tags):
     return registry.register(client, NAME, onnx_file, example, run, tags)
 
 
-def aliases(client):
-    return {alias: registry.holder(client, NAME, alias) for alias in ("champion", "challenger", "previous")}
+def aliases(client, *more):
+    return {alias: registry.holder(client, NAME, alias) for alias in ("champion", "challenger", "previous", *more)}
 
 
 def test_the_newest_version_is_challenger_and_nothing_more(client, onnx_file):
@@ -134,6 +134,15 @@ def test_a_crowned_version_is_champion_and_the_one_before_is_remembered(client, 
     assert aliases(client) == {"champion": "2", "challenger": "2", "previous": "1"}
 
 
+def test_the_best_champion_so_far_stays_known_until_a_rollback(client, onnx_file):
+    for number, best in (("1", None), ("2", "1"), ("3", "1")):
+        registered(client, onnx_file)
+        registry.crown(client, NAME, number, best)
+    assert aliases(client, "best") == {"champion": "3", "challenger": "3", "previous": "2", "best": "1"}
+    registry.main("rollback")
+    assert aliases(client, "best")["best"] == aliases(client)["champion"] == "2"
+
+
 def test_rolling_back_gives_the_alias_to_the_one_before_and_again_forth(client, onnx_file, capsys):
     for number in ("1", "2", "3"):
         registered(client, onnx_file)
@@ -144,7 +153,7 @@ def test_rolling_back_gives_the_alias_to_the_one_before_and_again_forth(client, 
     registry.main("rollback", "1")
     assert aliases(client)["champion"] == "1"
     registry.main()
-    assert "fashion 1  champion" in capsys.readouterr().out
+    assert "fashion 1  best, champion" in capsys.readouterr().out
 
 
 def test_what_can_not_be_rolled_back_is_a_sentence(client, onnx_file):
