@@ -31,7 +31,7 @@ def main() -> None:
     chosen, best = fitted["chosen"], fitted["best"]
     resamples, seed = settings.benchmark.bootstrap, derive(settings.seed, "bootstrap")
     rows = comparison.table(methods, test.labels, _costs(settings, entries, fitted, measured["methods"]),
-                            teacher=best, ensemble=chosen, resamples=resamples, seed=seed)  # fmt: skip
+                            teacher=best, ensemble=chosen)  # fmt: skip
     pairs = comparison.pairs(methods, test.labels, resamples, seed)
     by_seed = comparison.over_seeds(methods, test.labels)
     shipped = {entry.name: entry.system.members[0] for entry in entries if entry.kind == "student"}

@@ -4,18 +4,20 @@ import numpy as np
 import pandas as pd
 
 from pipeline.deployment import wording
+from pipeline.params import BASELINE
 from pipeline.reporting.comparison import MEAN_TEACHER
 
 SIGNIFICANT = 0.05
+FEW = 10  # images on which two rows differ, below which an interval of their difference means little
 UNSTEADY = 0.1  # by which part the p50 of two rounds may differ
 PERCENT = r"^(accuracy|balanced_accuracy|ece|spread|gain_over_teacher|gain_over_alone)(_low|_high|_std)?$"
 MILLIONS = ["memory_bytes", "size_bytes", "train_images", "parameters", "multiply_adds"]
-GAIN = "{{gain_over_{0}:+.2f}} [{{gain_over_{0}_low:+.2f}}, {{gain_over_{0}_high:+.2f}}]"
+GAIN = "{{gain_over_{0}:+z.2f}} [{{gain_over_{0}_low:+z.2f}}, {{gain_over_{0}_high:+z.2f}}]{{{0}_few}}"
 # The columns of each table: what a cell says of a row of pipeline.reporting.comparison.table, in these units.
 SHORT = {
     "method": "{title}",
     "accuracy %": "{accuracy:.2f}",
-    "over best teacher": "{gain_over_teacher:+.2f}",
+    "over best teacher": "{gain_over_teacher:+z.2f}",
     "one image": "{p50_ms:.3f} ms",
     "faster": "{speed_up:.1f} x",
     "memory": "{memory_bytes:.1f} MB",
@@ -30,7 +32,7 @@ WORTH = {
     "± seeds": "{accuracy_std:.2f}",
     "over best teacher": GAIN.format("teacher") + "{teacher_star}",
     "over student alone": GAIN.format("alone") + "{alone_star}",
-    "NLL": "{nll:.3f}",
+    "NLL": "{nll:z.3f}",
     "ECE %": "{ece:.1f}",
 }
 COST = {
@@ -78,7 +80,8 @@ def comparison(
             "time and images seen, with the teachers that teach and their answers to every view.",
         ],
         "Accuracy, gains, calibration": [
-            "Brackets: 95 % bootstrap intervals over test images, paired for gains. ± seeds: the spread over seeds. *: "
+            f"Brackets: 95 % intervals over {_covered(rows)}, paired for gains. Of one model's accuracy they are exact. "
+            f"?: the two differ on fewer than {FEW} images, too few for an interval. ± seeds: the spread over seeds. *: "
             f"McNemar's exact test between the models that ship, p < {SIGNIFICANT} after Holm's correction over all "
             "gains here.",
             filled(WORTH, rows),
@@ -133,10 +136,16 @@ def overview(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_alone(rows: pd.DataFrame, by_seed: dict[str, dict[str, float]]) -> list[str]:
-    """One sentence on what teaching gains over seeds; none where there is a single seed. Arguments: of `comparison`."""
+    """What teaching gains, over images and seeds and over seeds alone, the one only where there are several.
+
+    Arguments: of `comparison`.
+    """
+    taught = rows[(rows["kind"] == "student") & (rows["method"] != BASELINE)]
+    both = [("{title} " + GAIN.format("alone")).format(**row) for row in _readable(taught)]
+    lines = [f"Gain over the student alone, 95 % over {_covered(rows)}: {'; '.join(both)}."]
     gains = [f"{wording.title('student', arm)} {wording.gain_over_seeds(gain)}" for arm, gain in by_seed.items()]
     test = f"t-test over {_seeds(rows)}"
-    return [f"Over the student alone, seed by seed ({test}): {'; '.join(gains)}."] if gains else []
+    return [*lines, *([f"Over seeds alone, on these images ({test}): {'; '.join(gains)}."] if gains else [])]
 
 
 def what_ships(rows: pd.DataFrame, method: str, samples: int) -> str:
@@ -165,6 +174,8 @@ def _readable(rows: pd.DataFrame) -> list[dict[str, str | float]]:
     rows = rows.astype(dict.fromkeys(MILLIONS, float))
     rows["title"] = [wording.title(*each) for each in zip(rows["kind"], rows["method"], strict=True)]
     for other in ("teacher", "alone"):
+        differing = rows[f"gain_over_{other}_differing"]
+        rows[f"{other}_few"] = np.where((differing > 0) & (differing < FEW), "?", "")
         rows[f"{other}_star"] = np.where(rows[f"gain_over_{other}_p"] < SIGNIFICANT, " *", "")
     rows["unsteady"] = np.where(rows["spread"] > UNSTEADY, ", too unsteady to compare", "")
     rows[rows.filter(regex=PERCENT).columns] *= 100
@@ -177,6 +188,11 @@ def _over_mean_teacher(pairs: pd.DataFrame) -> str:
     row = pairs[(pairs["first"] == "simple") & (pairs["second"] == MEAN_TEACHER)].iloc[0]
     value, low, high = (100 * row[key] for key in ("difference", "low", "high"))
     return f"The simple average over the mean single teacher: {value:+.2f} [{low:+.2f}, {high:+.2f}] points."
+
+
+def _covered(rows: pd.DataFrame) -> str:
+    """What the intervals of the table cover."""
+    return "test images and seeds" if rows["seeds"].max() > 1 else "test images, as there is one seed"
 
 
 def _seeds(rows: pd.DataFrame) -> str:

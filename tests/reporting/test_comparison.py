@@ -12,7 +12,7 @@ from tests.reporting.methods import COSTS, LABELS, METHODS
 
 @pytest.fixture(scope="module")
 def rows():
-    return comparison.table(METHODS, LABELS, COSTS, teacher="big", ensemble="simple", resamples=2000, seed=0)
+    return comparison.table(METHODS, LABELS, COSTS, teacher="big", ensemble="simple")
 
 
 def column(rows, name):
@@ -62,13 +62,18 @@ def test_intervals_hold_their_value(rows):
         assert ((rows[f"{name}_low"] <= rows[name]) & (rows[name] <= rows[f"{name}_high"])).all()
 
 
-def test_gain_intervals_are_paired(rows):
-    """`ensemble` is right in three of four as the teacher is, so only where seeds differ is there anything to gain."""
+def test_gain_intervals_are_paired_by_sample_and_seed(rows):
     row = rows.set_index("method").loc["ensemble"]
-    gain = np.tile([0.5, -0.5, 0, 0], 10)
-    draws = np.random.default_rng(1).choice(gain, (4000, 40)).mean(axis=1)
-    interval = (row["gain_over_teacher_low"], row["gain_over_teacher_high"])
-    assert interval == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])), abs=0.02)
+    right = {m.name: (m.log_probs.argmax(axis=2) == LABELS) * 1.0 for m in METHODS}
+    for column, other in (("gain_over_teacher", "big"), ("gain_over_alone", "baseline")):
+        expected = statistics.crossed_interval(right["ensemble"] - right[other])
+        assert (row[f"{column}_low"], row[f"{column}_high"]) == pytest.approx(expected)
+
+
+def test_differing_images_are_counted_of_each_pair_of_seeds(rows):
+    """`ensemble` errs on 0 and on 1 of each four; the teacher on 0: on none and on two of four they differ."""
+    assert column(rows, "gain_over_teacher_differing")["ensemble"] == (0 + 20) / 2
+    assert column(rows, "gain_over_alone_differing")["ensemble"] == (10 + 20) / 2
 
 
 def test_p_values_are_mcnemars_between_what_ships_after_holm_over_all_gains(rows):
@@ -96,11 +101,11 @@ def test_every_two_rows_are_a_pair_and_each_meets_the_mean_teacher(pairs):
     assert mean["difference"] == pytest.approx(1 - (0.75 + 0.5) / 2) and pd.isna(mean["p"])
 
 
-def test_a_pairs_interval_is_that_of_the_table(pairs, rows):
+def test_a_pairs_interval_is_over_images_alone(pairs):
+    """`ensemble` is right in three of four as the teacher is, so only where seeds differ is there anything to gain."""
     row = pairs[(pairs["first"] == "big") & (pairs["second"] == "ensemble")].iloc[0]
-    gain = rows.set_index("method").loc["ensemble"]
-    assert -row["low"] == pytest.approx(gain["gain_over_teacher_high"], abs=0.02)
-    assert -row["high"] == pytest.approx(gain["gain_over_teacher_low"], abs=0.02)
+    draws = np.random.default_rng(1).choice(np.tile([-0.5, 0.5, 0, 0], 10), (4000, 40)).mean(axis=1)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])), abs=0.02)
 
 
 def test_compression_and_speed_up_refer_to_the_ensemble_that_teaches(rows):
@@ -120,7 +125,7 @@ def test_headline_survives_strict_json(rows):
 def test_test_images_of_unequal_classes_add_balanced_accuracy(rows):
     assert "balanced_accuracy" not in rows
     labels = np.where(np.arange(40) < 4, 1, 0)
-    unequal = comparison.table(METHODS, labels, COSTS, teacher="big", ensemble="simple", resamples=200, seed=0)
+    unequal = comparison.table(METHODS, labels, COSTS, teacher="big", ensemble="simple")
     hits = METHODS[-1].log_probs.argmax(axis=2) == labels
     expected = (hits[:, :4].mean() + hits[:, 4:].mean()) / 2
     assert column(unequal, "balanced_accuracy")["ensemble"] == pytest.approx(expected)
@@ -135,10 +140,9 @@ def test_gains_over_the_baseline_are_paired_by_seed():
 
 
 def test_the_table_reads_what_ships_whatever_its_place_among_the_seeds(rows):
-    first, second = METHODS[-1], replace(METHODS[-1], log_probs=METHODS[-1].log_probs[::-1], shipped=1)
-    again = comparison.table([*METHODS[:-1], second], LABELS, COSTS, teacher="big", ensemble="simple",
-                             resamples=2000, seed=0)  # fmt: skip
-    assert np.array_equal(first.ships, second.ships)
+    turned = [replace(method, log_probs=method.log_probs[::-1], shipped=1) for method in METHODS[-2:]]
+    again = comparison.table([*METHODS[:-2], *turned], LABELS, COSTS, teacher="big", ensemble="simple")
+    assert np.array_equal(METHODS[-1].ships, turned[-1].ships)
     pd.testing.assert_frame_equal(rows, again)
 
 

@@ -10,7 +10,7 @@ MACHINE = {"processor": "abacus", "cores": "2"}
 
 @pytest.fixture(scope="module")
 def rows():
-    return comparison.table(METHODS, LABELS, COSTS, teacher="big", ensemble="simple", resamples=2000, seed=0)
+    return comparison.table(METHODS, LABELS, COSTS, teacher="big", ensemble="simple")
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +73,31 @@ def test_the_overview_has_the_best_teacher_the_ensemble_that_teaches_all_student
     assert list(shown) == ["method", "accuracy % [95 %]", "over student alone", "one image", "file"]
 
 
-def test_the_gain_over_seeds_is_a_sentence_where_there_are_seeds(rows):
-    (sentence,) = tables.over_alone(rows, comparison.over_seeds(METHODS, LABELS))
-    assert "(t-test over 2 seeds): student from the ensemble +37.50 [" in sentence
-    assert tables.over_alone(rows, {}) == []
+def test_the_gain_is_a_sentence_over_images_and_seeds_and_one_over_seeds_alone_where_there_are_seeds(rows):
+    both, seeds = tables.over_alone(rows, comparison.over_seeds(METHODS, LABELS))
+    gain = rows.set_index("method").loc["ensemble"]
+    low, high = (100 * gain[f"gain_over_alone_{bound}"] for bound in ("low", "high"))
+    assert both == ("Gain over the student alone, 95 % over test images and seeds: student from the ensemble +37.50 "
+                    f"[{low:+.2f}, {high:+.2f}].")  # fmt: skip
+    assert "Over seeds alone, on these images (t-test over 2 seeds): student from the ensemble +37.50 [" in seeds
+    (alone,) = tables.over_alone(rows.assign(seeds=1), {})
+    assert "95 % over test images, as there is one seed:" in alone
+
+
+def test_a_gain_on_a_few_differing_images_is_marked(rows):
+    few = rows.assign(gain_over_alone_differing=[0, 1, 9.5, 10, 0, 9])
+    marks = [cell.count("]?") for cell in tables.filled(tables.WORTH, few)["over student alone"]]
+    assert marks == [0, 1, 1, 0, 0, 1]
+
+
+def test_a_certain_model_has_no_loss_and_not_minus_none(rows):
+    assert tables.filled(tables.WORTH, rows.assign(nll=-1e-9))["NLL"][0] == "0.000"
 
 
 def test_one_sentence_says_what_ships_and_what_that_is_worth(rows):
     sentence = tables.what_ships(rows, "ensemble", 40)
     assert sentence.startswith("What ships is the student from the ensemble: 75.00 % [")
-    assert "] of 40 test images right, +37.50 [+" in sentence
+    assert "] of 40 test images right, +37.50 [-" in sentence
     assert "one image in 32.000 ms, a file of 0.00 MB, 0.1 x faster and 20.0 x smaller than" in sentence
     assert "\n" not in sentence and sentence.count(". ") == 0 and sentence.endswith("the ensemble that teaches.")
 
