@@ -9,7 +9,10 @@ import pandas as pd
 from pipeline.params import BASELINE
 from pipeline.scoring import metrics, statistics
 
-WORTH = ("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "nll", "ece")
+WORTH = (
+    *("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "nll", "ece", "nll_calibrated"),
+    *("ece_calibrated", "shipped_accuracy"),
+)
 HEADLINE = (*WORTH, "p50_ms", "images_per_second", "size_bytes")
 MEAN_TEACHER = "mean_teacher"  # the average of the single teachers' accuracies, as a row to compare with
 
@@ -19,12 +22,13 @@ class Method:
     """One row before it is measured against the others.
 
     kind: "teacher", "ensemble", "student" or "int8". log_probs: (seeds, samples, classes) on test; teachers and
-    ensembles have one seed. shipped: which of the seeds ships.
+    ensembles have one seed. temperatures: (seeds,) that calibrate each on val. shipped: which of the seeds ships.
     """
 
     name: str
     kind: str
     log_probs: np.ndarray
+    temperatures: np.ndarray
     shipped: int = 0
 
     @property
@@ -44,10 +48,11 @@ def table(
     """One row a method: fractions for accuracies, bytes, milliseconds; `_low` and `_high` bound 95 % intervals.
 
     Scores of students are means over their seeds and `accuracy_std` is the spread; `balanced_accuracy` is there if the
-    classes are not equally frequent. Intervals cover the choice of test samples, and of seeds where a row has several;
-    those of gains are paired, sample by sample and seed by seed. `_differing` counts the samples on which the two
-    differ, a mean over seeds. `_p` is the p-value of McNemar's exact test between what ships, after Holm's correction
-    over all gains.
+    classes are not equally frequent. `nll_calibrated` and `ece_calibrated` are after the method's temperatures;
+    `shipped_accuracy` is of the seed that ships, with the exact interval of one model. The other intervals cover the
+    choice of test samples, and of seeds where a row has several; those of gains are paired, sample by sample and seed
+    by seed. `_differing` counts the samples on which the two differ, a mean over seeds. `_p` is the p-value of
+    McNemar's exact test between what ships, after Holm's correction over all gains.
 
     Args:
         costs: columns of each method, `size_bytes` and `p50_ms` among them.
@@ -58,8 +63,11 @@ def table(
     rows = pd.DataFrame([_row(method, labels) | costs[method.name] for method in methods], index=list(hits))
     rows["compression"] = rows["size_bytes"][ensemble] / rows["size_bytes"]
     rows["speed_up"] = rows["p50_ms"][ensemble] / rows["p50_ms"]
-    bounds = [statistics.accuracy_interval(each) for each in hits.values()]
-    rows["accuracy_low"], rows["accuracy_high"] = np.transpose(bounds)
+    of_file = {name: right[None] * 1.0 for name, right in shipped.items()}
+    rows["shipped_accuracy"] = [float(right.mean()) for right in of_file.values()]
+    for column, answers in {"accuracy": hits, "shipped_accuracy": of_file}.items():
+        bounds = [statistics.accuracy_interval(each) for each in answers.values()]
+        rows[f"{column}_low"], rows[f"{column}_high"] = np.transpose(bounds)
     for column, other in {"gain_over_teacher": teacher, "gain_over_alone": BASELINE}.items():
         gains = [_gain(column, each - hits[other]) for each in hits.values()]
         rows = rows.join(pd.DataFrame(gains, index=rows.index)).assign(**{f"{column}_p": 1.0})
@@ -114,7 +122,8 @@ def summary(rows: pd.DataFrame, *, student: str, teacher: str, ensemble: str) ->
     """What people compare versions by, first and flat: fractions, milliseconds, megabytes.
 
     Args:
-        rows: of `table`. student, teacher, ensemble: the rows of the student, its best teacher and its ensemble.
+        rows: of `table`. student, teacher, ensemble: the rows of the student, the best single teacher on val, and the
+            ensemble.
     """
     by_name = rows.set_index("method")
     taught = by_name.loc[student]
@@ -151,8 +160,10 @@ def answer_columns(method: str, seeds: int) -> list[str]:
 
 def _row(method: Method, labels: np.ndarray) -> dict[str, str | float]:
     scores = pd.DataFrame([metrics.scores(log_probs, labels) for log_probs in method.log_probs])
+    cooled = metrics.log_softmax(method.log_probs / method.temperatures[:, None, None])
+    calibrated = pd.DataFrame([metrics.scores(log_probs, labels) for log_probs in cooled])[["nll", "ece"]]
     return {"method": method.name, "kind": method.kind, "seeds": len(scores), **scores.mean(),
-            "accuracy_std": scores["accuracy"].std()}  # fmt: skip
+            **calibrated.mean().add_suffix("_calibrated"), "accuracy_std": scores["accuracy"].std()}  # fmt: skip
 
 
 def _gain(column: str, differences: np.ndarray) -> dict[str, float]:
@@ -170,4 +181,3 @@ def _hits(methods: list[Method], labels: np.ndarray) -> pd.DataFrame:
 def _shipped(methods: list[Method], labels: np.ndarray) -> dict[str, np.ndarray]:
     """Which samples each method gets right with the seed that ships."""
     return {m.name: metrics.correct(m.ships, labels) for m in methods}
-

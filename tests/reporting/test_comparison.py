@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from pipeline.reporting import comparison
 from pipeline.scoring import statistics
@@ -41,6 +42,25 @@ def test_nll_and_ece_are_means_over_seeds(rows):
     right, wrong = -np.log(0.9), -np.log(0.1)
     assert column(rows, "nll")["baseline"] == pytest.approx(0.375 * right + 0.625 * wrong)
     assert column(rows, "ece")["baseline"] == pytest.approx((0.4 + 0.65) / 2)
+
+
+def test_calibrated_scores_are_after_each_seeds_temperature(rows):
+    """At temperature 2 odds of 9 to 1 become 3 to 1, at 1/2 81 to 1; the baseline errs in 2 and in 3 of each four."""
+    sure = [3 / 4, 81 / 82]
+    losses = [-wrong * np.log(1 - p) - (1 - wrong) * np.log(p) for p, wrong in zip(sure, (0.5, 0.75), strict=True)]
+    assert column(rows, "nll_calibrated")["baseline"] == pytest.approx(np.mean(losses))
+    assert column(rows, "ece_calibrated")["baseline"] == pytest.approx((sure[0] - 0.5 + sure[1] - 0.25) / 2)
+    assert column(rows, "nll_calibrated")["big"] == column(rows, "nll")["big"]
+
+
+def test_the_files_accuracy_is_of_the_seed_that_ships_with_an_exact_interval(rows):
+    second = replace(METHODS[-2], shipped=1)
+    row = comparison.table([*METHODS[:-2], second, METHODS[-1]], LABELS, COSTS, teacher="big", ensemble="simple")
+    assert column(rows, "shipped_accuracy")["baseline"] == 0.5
+    shipped = row.set_index("method").loc["baseline"]
+    assert (shipped["shipped_accuracy"], shipped["accuracy"]) == (0.25, 0.375)
+    exact = binomtest(10, 40).proportion_ci()
+    assert (shipped["shipped_accuracy_low"], shipped["shipped_accuracy_high"]) == pytest.approx((exact.low, exact.high))
 
 
 def test_gains_are_differences_of_accuracy(rows):
@@ -140,7 +160,8 @@ def test_gains_over_the_baseline_are_paired_by_seed():
 
 
 def test_the_table_reads_what_ships_whatever_its_place_among_the_seeds(rows):
-    turned = [replace(method, log_probs=method.log_probs[::-1], shipped=1) for method in METHODS[-2:]]
+    turned = [replace(method, log_probs=method.log_probs[::-1], temperatures=method.temperatures[::-1], shipped=1)
+              for method in METHODS[-2:]]  # fmt: skip
     again = comparison.table([*METHODS[:-2], *turned], LABELS, COSTS, teacher="big", ensemble="simple")
     assert np.array_equal(METHODS[-1].ships, turned[-1].ships)
     pd.testing.assert_frame_equal(rows, again)
