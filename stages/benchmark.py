@@ -6,10 +6,11 @@ import pandas as pd
 from pipeline.deployment import latency, lineup
 from pipeline.deployment.lineup import Entry
 from pipeline.deployment.wording import title
+from pipeline.ensembles import fitting
 from pipeline.logits import manifest
 from pipeline.params import BASELINE, Params
 from pipeline.project import data, errors, files, paths
-from pipeline.project.data import Info
+from pipeline.project.data import Info, Split
 from pipeline.project.randomness import derive
 from pipeline.reporting import comparison, costs, figures, tables
 from pipeline.reporting.comparison import Method
@@ -22,19 +23,21 @@ from stages.starting import start_stage
 def main() -> None:
     record, settings = start_stage("benchmark")
     drop_stale(settings)
-    info, test = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "test")
+    info, *splits = data.open_info(paths.PREPARED), *(data.open_split(paths.PREPARED, s) for s in ("val", "test"))
+    test = splits[1]
     fitted, measured = files.read_json(paths.ENSEMBLES), files.read_json(paths.LATENCY)
     trained = {name: files.read_json(paths.model_scores(name)) for name in settings.models()}
     entries = lineup.table_rows(list(settings.teachers), settings.student_arms(), fitted, trained)
     of_teachers = _cached_logits(settings, info)
-    methods = [_method(entry, of_teachers, test.images) for entry in entries]
+    methods = [_method(entry, of_teachers, *splits) for entry in entries]
     chosen, best = fitted["chosen"], fitted["best"]
     resamples, seed = settings.benchmark.bootstrap, derive(settings.seed, "bootstrap")
     rows = comparison.table(methods, test.labels, _costs(settings, entries, fitted, measured["methods"]),
-                            teacher=best, ensemble=chosen, resamples=resamples, seed=seed)  # fmt: skip
+                            teacher=best, ensemble=chosen)  # fmt: skip
     pairs = comparison.pairs(methods, test.labels, resamples, seed)
     by_seed = comparison.over_seeds(methods, test.labels)
-    shipped = {entry.name: entry.system.members[0] for entry in entries if entry.kind == "student"}
+    students = [(entry, method) for entry, method in zip(entries, methods, strict=True) if entry.kind == "student"]
+    shipped = {entry.name: entry.models[method.shipped] for entry, method in students}
     text = tables.markdown(tables.comparison(rows, pairs, by_seed, len(test), measured["machine"]))
     files.write_text(paths.BENCHMARK_MARKDOWN, text)
     for table, path in ((rows, paths.BENCHMARK_CSV), (pairs, paths.PAIRS),
@@ -67,15 +70,21 @@ def _cached_logits(settings: Params, info: Info) -> dict[str, np.ndarray]:
     return cached
 
 
-def _method(entry: Entry, of_teachers: dict[str, np.ndarray], images: np.ndarray) -> Method:
-    """The entry with its answers: of teachers from the cache, of what is exported by ONNX Runtime."""
-    if entry.kind == "teacher":
-        answers = of_teachers[entry.name][None]
-    elif entry.kind == "ensemble":
-        answers = entry.system.log_probs(np.stack([of_teachers[name] for name in entry.models]))[None]
-    else:
-        answers = np.stack([latency.onnx_logits(entry.exported(name), images) for name in entry.models])
-    return Method(entry.name, entry.kind, metrics.log_softmax(answers), entry.shipped)
+def _method(entry: Entry, of_teachers: dict[str, np.ndarray], val: Split, test: Split) -> Method:
+    """The entry with its answers on test: of teachers from the cache, of what is exported by ONNX Runtime."""
+    if entry.kind in ("teacher", "ensemble"):
+        logits = np.stack([of_teachers[name] for name in entry.models])
+        answers = logits[0] if entry.kind == "teacher" else entry.system.log_probs(logits)
+        temperature = files.read_json(paths.ENSEMBLE_METRICS)["temperatures"][entry.name]
+        return Method(entry.name, entry.kind, metrics.log_softmax(answers[None]), np.array([temperature]))
+    exported = [entry.exported(name) for name in entry.models]
+    answers = np.stack([latency.onnx_logits(path, test.images) for path in exported])
+    of_val = [latency.onnx_logits(path, val.images).astype(np.float64) for path in exported]
+    temperatures = np.array([fitting.fit_temperature(logits, val.labels) for logits in of_val])
+    deployed = files.read_json(paths.CHOSEN)["file"]
+    ships = [path.as_posix() == deployed for path in exported]
+    shipped = ships.index(True) if any(ships) else entry.shipped
+    return Method(entry.name, entry.kind, metrics.log_softmax(answers), temperatures, shipped)
 
 
 def _costs(

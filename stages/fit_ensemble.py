@@ -88,8 +88,8 @@ def _write(selected: Selection, held_out: dict[str, dict[str, float]], labels: n
     files.write_json(paths.ENSEMBLES, {"chosen": selected.chosen, "best": selected.best, **ensembles})
     files.write_json(
         paths.ENSEMBLE_METRICS,
-        {"val": held_out, "gain_over_best_single": selected.gain, "oracle_accuracy": selected.oracle,
-         "contribution": selected.contribution},
+        {"val": held_out, "temperatures": selected.temperatures(labels), "gain_over_best_single": selected.gain,
+         "oracle_accuracy": selected.oracle, "contribution": selected.contribution},
     )  # fmt: skip
     for path, table in ((paths.SUBSETS, selected.subsets), (paths.DIVERSITY, selected.pairs)):
         with files.atomic_write(path) as temporary:

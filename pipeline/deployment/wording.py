@@ -31,7 +31,7 @@ def title(kind: str, method: str) -> str:
 def gain_over_seeds(gain: dict[str, float]) -> str:
     """Points of accuracy, their interval and p-value. gain: of pipeline.scoring.statistics.paired_over_seeds."""
     value, low, high = (100 * gain[key] for key in ("value", "low", "high"))
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}], {p_value(gain['p'])}"
+    return f"{value:+z.2f} [{low:+z.2f}, {high:+z.2f}], {p_value(gain['p'])}"
 
 
 def p_value(p: float) -> str:

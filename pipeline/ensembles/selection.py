@@ -53,6 +53,11 @@ class Selection:
         kinds = {"raw": self.raw, "held_out": self.held_out}
         return {kind: {name: metrics.scores(row, labels) for name, row in rows.items()} for kind, rows in kinds.items()}
 
+    def temperatures(self, labels: np.ndarray) -> dict[str, float]:
+        """What calibrates each member and method of the table: of members as they are, of methods held out."""
+        rows = self.raw | {method: self.held_out[method] for method in self.fitted}
+        return {name: fitting.fit_temperature(row, labels) for name, row in rows.items()}
+
 
 def select(
     logits: dict[str, np.ndarray],

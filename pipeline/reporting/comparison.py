@@ -9,7 +9,10 @@ import pandas as pd
 from pipeline.params import BASELINE
 from pipeline.scoring import metrics, statistics
 
-WORTH = ("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "nll", "ece")
+WORTH = (
+    *("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "nll", "ece", "nll_calibrated"),
+    *("ece_calibrated", "shipped_accuracy"),
+)
 HEADLINE = (*WORTH, "p50_ms", "images_per_second", "size_bytes")
 MEAN_TEACHER = "mean_teacher"  # the average of the single teachers' accuracies, as a row to compare with
 
@@ -19,12 +22,13 @@ class Method:
     """One row before it is measured against the others.
 
     kind: "teacher", "ensemble", "student" or "int8". log_probs: (seeds, samples, classes) on test; teachers and
-    ensembles have one seed. shipped: which of the seeds ships.
+    ensembles have one seed. temperatures: (seeds,) that calibrate each on val. shipped: which of the seeds ships.
     """
 
     name: str
     kind: str
     log_probs: np.ndarray
+    temperatures: np.ndarray
     shipped: int = 0
 
     @property
@@ -40,29 +44,33 @@ def table(
     *,
     teacher: str,
     ensemble: str,
-    resamples: int,
-    seed: int,
 ) -> pd.DataFrame:
     """One row a method: fractions for accuracies, bytes, milliseconds; `_low` and `_high` bound 95 % intervals.
 
     Scores of students are means over their seeds and `accuracy_std` is the spread; `balanced_accuracy` is there if the
-    classes are not equally frequent. Gains are paired over test samples; the intervals resample test samples, not
-    seeds. `_p` is the p-value of McNemar's exact test between what ships, after Holm's correction over all gains.
+    classes are not equally frequent. `nll_calibrated` and `ece_calibrated` are after the method's temperatures;
+    `shipped_accuracy` is of the seed that ships, with the exact interval of one model. The other intervals cover the
+    choice of test samples, and of seeds where a row has several; those of gains are paired, sample by sample and seed
+    by seed. `_differing` counts the samples on which the two differ, a mean over seeds. `_p` is the p-value of
+    McNemar's exact test between what ships, after Holm's correction over all gains.
 
     Args:
         costs: columns of each method, `size_bytes` and `p50_ms` among them.
         teacher, ensemble: the rows that gains, and compression and speed-up, refer to.
     """
-    hits, shipped = _hits(methods, labels), _shipped(methods, labels)
-    means, p = _resampled(hits, resamples, seed), {}
-    rows = pd.DataFrame([_row(method, labels) | costs[method.name] for method in methods], index=hits.columns)
+    hits = {method.name: metrics.correct(method.log_probs, labels) * 1.0 for method in methods}
+    shipped, p = _shipped(methods, labels), {}
+    rows = pd.DataFrame([_row(method, labels) | costs[method.name] for method in methods], index=list(hits))
     rows["compression"] = rows["size_bytes"][ensemble] / rows["size_bytes"]
     rows["speed_up"] = rows["p50_ms"][ensemble] / rows["p50_ms"]
-    rows["accuracy_low"], rows["accuracy_high"] = statistics.interval(means)
+    of_file = {name: right[None] * 1.0 for name, right in shipped.items()}
+    rows["shipped_accuracy"] = [float(right.mean()) for right in of_file.values()]
+    for column, answers in {"accuracy": hits, "shipped_accuracy": of_file}.items():
+        bounds = [statistics.accuracy_interval(each) for each in answers.values()]
+        rows[f"{column}_low"], rows[f"{column}_high"] = np.transpose(bounds)
     for column, other in {"gain_over_teacher": teacher, "gain_over_alone": BASELINE}.items():
-        rows[column] = hits.sub(hits[other], axis=0).mean()
-        rows[f"{column}_low"], rows[f"{column}_high"] = statistics.interval(means.sub(means[other], axis=0))
-        rows[f"{column}_p"] = 1.0
+        gains = [_gain(column, each - hits[other]) for each in hits.values()]
+        rows = rows.join(pd.DataFrame(gains, index=rows.index)).assign(**{f"{column}_p": 1.0})
         p |= {(name, f"{column}_p"): statistics.mcnemar(shipped[name], shipped[other])
               for name in shipped if name != other}  # fmt: skip
     for cell, corrected in zip(p, statistics.holm(np.array(list(p.values()))), strict=True):
@@ -73,13 +81,15 @@ def table(
 def pairs(methods: list[Method], labels: np.ndarray, resamples: int, seed: int) -> pd.DataFrame:
     """Every two rows, and each with the mean single teacher: `difference` of `first` minus `second`, its interval.
 
+    The interval is a bootstrap over test samples, paired; it covers no choice of seeds.
     `only_first` and `only_second` count the test samples that one of the two gets right; `p` is McNemar's exact test on
     them, of the seeds that ship, and `p_holm` the same after Holm's correction over all these pairs. The mean teacher
     is no classifier and has no test.
     """
     hits, shipped = _hits(methods, labels), _shipped(methods, labels)
     hits[MEAN_TEACHER] = hits[[method.name for method in methods if method.kind == "teacher"]].mean(axis=1)
-    means, rows = _resampled(hits, resamples, seed), []
+    means = pd.DataFrame(statistics.bootstrap_means(hits.to_numpy().T, resamples, seed), columns=hits.columns)
+    rows = []
     for first, second in combinations(hits, 2):
         low, high = statistics.interval(means[first] - means[second])
         row = {"first": first, "second": second, "difference": (hits[first] - hits[second]).mean(),
@@ -112,7 +122,8 @@ def summary(rows: pd.DataFrame, *, student: str, teacher: str, ensemble: str) ->
     """What people compare versions by, first and flat: fractions, milliseconds, megabytes.
 
     Args:
-        rows: of `table`. student, teacher, ensemble: the rows of the student, its best teacher and its ensemble.
+        rows: of `table`. student, teacher, ensemble: the rows of the student, the best single teacher on val, and the
+            ensemble.
     """
     by_name = rows.set_index("method")
     taught = by_name.loc[student]
@@ -149,8 +160,17 @@ def answer_columns(method: str, seeds: int) -> list[str]:
 
 def _row(method: Method, labels: np.ndarray) -> dict[str, str | float]:
     scores = pd.DataFrame([metrics.scores(log_probs, labels) for log_probs in method.log_probs])
+    cooled = metrics.log_softmax(method.log_probs / method.temperatures[:, None, None])
+    calibrated = pd.DataFrame([metrics.scores(log_probs, labels) for log_probs in cooled])[["nll", "ece"]]
     return {"method": method.name, "kind": method.kind, "seeds": len(scores), **scores.mean(),
-            "accuracy_std": scores["accuracy"].std()}  # fmt: skip
+            **calibrated.mean().add_suffix("_calibrated"), "accuracy_std": scores["accuracy"].std()}  # fmt: skip
+
+
+def _gain(column: str, differences: np.ndarray) -> dict[str, float]:
+    """A gain's columns of the table. differences: (seeds, samples) of hits; a row of one seed meets each of many."""
+    low, high = statistics.crossed_interval(differences)
+    differing = np.count_nonzero(differences) / len(differences)
+    return {column: differences.mean(), f"{column}_low": low, f"{column}_high": high, f"{column}_differing": differing}
 
 
 def _hits(methods: list[Method], labels: np.ndarray) -> pd.DataFrame:
@@ -161,8 +181,3 @@ def _hits(methods: list[Method], labels: np.ndarray) -> pd.DataFrame:
 def _shipped(methods: list[Method], labels: np.ndarray) -> dict[str, np.ndarray]:
     """Which samples each method gets right with the seed that ships."""
     return {m.name: metrics.correct(m.ships, labels) for m in methods}
-
-
-def _resampled(hits: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """The mean hits of each resample, all methods over the same ones."""
-    return pd.DataFrame(statistics.bootstrap_means(hits.to_numpy().T, resamples, seed), columns=hits.columns)

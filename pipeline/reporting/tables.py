@@ -4,18 +4,20 @@ import numpy as np
 import pandas as pd
 
 from pipeline.deployment import wording
+from pipeline.params import BASELINE
 from pipeline.reporting.comparison import MEAN_TEACHER
 
 SIGNIFICANT = 0.05
+FEW = 10  # images on which two rows differ, below which an interval of their difference means little
 UNSTEADY = 0.1  # by which part the p50 of two rounds may differ
-PERCENT = r"^(accuracy|balanced_accuracy|ece|spread|gain_over_teacher|gain_over_alone)(_low|_high|_std)?$"
+PERCENT = r"^((balanced_|shipped_)?accuracy|ece|ece_calibrated|spread|gain_over_(teacher|alone))(_low|_high|_std)?$"
 MILLIONS = ["memory_bytes", "size_bytes", "train_images", "parameters", "multiply_adds"]
-GAIN = "{{gain_over_{0}:+.2f}} [{{gain_over_{0}_low:+.2f}}, {{gain_over_{0}_high:+.2f}}]"
+GAIN = "{{gain_over_{0}:+z.2f}} [{{gain_over_{0}_low:+z.2f}}, {{gain_over_{0}_high:+z.2f}}]{{{0}_few}}"
 # The columns of each table: what a cell says of a row of pipeline.reporting.comparison.table, in these units.
 SHORT = {
     "method": "{title}",
     "accuracy %": "{accuracy:.2f}",
-    "over best teacher": "{gain_over_teacher:+.2f}",
+    "over best teacher on val": "{gain_over_teacher:+z.2f}",
     "one image": "{p50_ms:.3f} ms",
     "faster": "{speed_up:.1f} x",
     "memory": "{memory_bytes:.1f} MB",
@@ -26,12 +28,15 @@ SHORT = {
 WORTH = {
     "method": "{title}",
     "accuracy % [95 %]": "{accuracy:.2f} [{accuracy_low:.2f}, {accuracy_high:.2f}]",
+    "the file's %": "{of_file}",
     "balanced %": "{balanced_accuracy:.2f}",  # where classes are not equally frequent
     "± seeds": "{accuracy_std:.2f}",
-    "over best teacher": GAIN.format("teacher") + "{teacher_star}",
+    "over best teacher on val": GAIN.format("teacher") + "{teacher_star}",
     "over student alone": GAIN.format("alone") + "{alone_star}",
-    "NLL": "{nll:.3f}",
+    "NLL": "{nll:z.3f}",
     "ECE %": "{ece:.1f}",
+    "NLL, calibrated": "{nll_calibrated:z.3f}",
+    "ECE %, calibrated": "{ece_calibrated:.1f}",
 }
 COST = {
     "method": "{title}",
@@ -46,14 +51,16 @@ COST = {
     "two rounds": "{spread:.0f} %{unsteady}",
 }
 OVERVIEW = {
-    **{name: WORTH[name] for name in ("method", "accuracy % [95 %]", "over student alone")},
+    **{name: WORTH[name] for name in ("method", "accuracy % [95 %]", "the file's %", "over student alone")},
     **{name: SHORT[name] for name in ("one image", "file")},
 }
 SHIPS = (
-    "What ships is the {title}: {accuracy:.2f} % [{accuracy_low:.2f}, {accuracy_high:.2f}] of {samples:,} test images "
-    f"right, {GAIN.format('alone')} points over the student alone, one image in {{p50_ms:.3f}} ms, a file of "
+    "What ships is the {title}: this file has {shipped_accuracy:.2f} % [{shipped_accuracy_low:.2f}, "
+    "{shipped_accuracy_high:.2f}] of {samples:,} test images right{of_arm}, "
+    f"{GAIN.format('alone')} points over the student alone, one image in {{p50_ms:.3f}} ms, a file of "
     "{size_bytes:.2f} MB"
 )
+OF_ARM = ", the mean over its {seeds} seeds is {accuracy:.2f} %"
 OVER_ENSEMBLE = ", {speed_up:.1f} x faster and {compression:.1f} x smaller than the ensemble that teaches"
 
 
@@ -78,9 +85,11 @@ def comparison(
             "time and images seen, with the teachers that teach and their answers to every view.",
         ],
         "Accuracy, gains, calibration": [
-            "Brackets: 95 % bootstrap intervals over test images, paired for gains. ± seeds: the spread over seeds. *: "
-            f"McNemar's exact test between the models that ship, p < {SIGNIFICANT} after Holm's correction over all "
-            "gains here.",
+            f"Brackets: 95 % intervals over {_covered(rows)}, paired for gains; of one model's accuracy exact. "
+            f"?: the two differ on fewer than {FEW} images, too few for an interval. The file's %: of the seed that "
+            "ships, where several are trained. ± seeds: the spread over seeds. *: McNemar's exact test between the "
+            f"models that ship, p < {SIGNIFICANT} after Holm's correction over all gains here. Calibrated: after a "
+            "temperature fitted on val, which any model can have; what teaching adds to calibration is what is left.",
             filled(WORTH, rows),
             _over_mean_teacher(pairs),
             *over_alone(rows, by_seed),
@@ -119,7 +128,7 @@ def filled(columns: dict[str, str], rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def overview(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that say most: the best teacher, the simple average, what teaches, the students, the last one in INT8.
+    """The rows that say most: the best teacher on val, the simple average, what teaches, students, the last in INT8.
 
     Args:
         rows: of pipeline.reporting.comparison.table.
@@ -133,15 +142,22 @@ def overview(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_alone(rows: pd.DataFrame, by_seed: dict[str, dict[str, float]]) -> list[str]:
-    """One sentence on what teaching gains over seeds; none where there is a single seed. Arguments: of `comparison`."""
+    """What teaching gains, over images and seeds and over seeds alone, the one only where there are several.
+
+    Arguments: of `comparison`.
+    """
+    taught = rows[(rows["kind"] == "student") & (rows["method"] != BASELINE)]
+    both = [("{title} " + GAIN.format("alone")).format(**row) for row in _readable(taught)]
+    lines = [f"Gain over the student alone, 95 % over {_covered(rows)}: {'; '.join(both)}."]
     gains = [f"{wording.title('student', arm)} {wording.gain_over_seeds(gain)}" for arm, gain in by_seed.items()]
     test = f"t-test over {_seeds(rows)}"
-    return [f"Over the student alone, seed by seed ({test}): {'; '.join(gains)}."] if gains else []
+    return [*lines, *([f"Over seeds alone, on these images ({test}): {'; '.join(gains)}."] if gains else [])]
 
 
 def what_ships(rows: pd.DataFrame, method: str, samples: int) -> str:
     """One sentence on the method that ships. rows: of pipeline.reporting.comparison.table. samples: of test."""
     row = _readable(rows[rows["method"] == method])[0]
+    row["of_arm"] = OF_ARM.format(**row) if row["seeds"] > 1 else ""
     form = SHIPS if row["kind"] == "ensemble" else SHIPS + OVER_ENSEMBLE
     return form.format(samples=samples, **row) + "."
 
@@ -165,7 +181,11 @@ def _readable(rows: pd.DataFrame) -> list[dict[str, str | float]]:
     rows = rows.astype(dict.fromkeys(MILLIONS, float))
     rows["title"] = [wording.title(*each) for each in zip(rows["kind"], rows["method"], strict=True)]
     for other in ("teacher", "alone"):
+        differing = rows[f"gain_over_{other}_differing"]
+        rows[f"{other}_few"] = np.where((differing > 0) & (differing < FEW), "?", "")
         rows[f"{other}_star"] = np.where(rows[f"gain_over_{other}_p"] < SIGNIFICANT, " *", "")
+    several = rows["seeds"] > 1
+    rows["of_file"] = np.where(several, (100 * rows["shipped_accuracy"]).map("{:.2f}".format), "")
     rows["unsteady"] = np.where(rows["spread"] > UNSTEADY, ", too unsteady to compare", "")
     rows[rows.filter(regex=PERCENT).columns] *= 100
     rows[MILLIONS] /= 1e6
@@ -177,6 +197,11 @@ def _over_mean_teacher(pairs: pd.DataFrame) -> str:
     row = pairs[(pairs["first"] == "simple") & (pairs["second"] == MEAN_TEACHER)].iloc[0]
     value, low, high = (100 * row[key] for key in ("difference", "low", "high"))
     return f"The simple average over the mean single teacher: {value:+.2f} [{low:+.2f}, {high:+.2f}] points."
+
+
+def _covered(rows: pd.DataFrame) -> str:
+    """What the intervals of the table cover."""
+    return "test images and seeds" if rows["seeds"].max() > 1 else "test images, as there is one seed"
 
 
 def _seeds(rows: pd.DataFrame) -> str:

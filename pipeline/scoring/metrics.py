@@ -18,7 +18,7 @@ def correct(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def nll(log_probs: np.ndarray, labels: np.ndarray) -> float:
     """Mean negative log-likelihood of the labels, in nats. log_probs: (samples, classes)."""
-    return float(-log_probs[np.arange(len(labels)), labels].mean())
+    return float(0.0 - log_probs[np.arange(len(labels)), labels].mean())  # which of certain answers is 0, not -0
 
 
 def reliability(log_probs: np.ndarray, labels: np.ndarray, bins: int = ECE_BINS) -> list[dict[str, float]]:

@@ -1,8 +1,9 @@
-"""How sure a difference is: the bootstrap over samples, McNemar's exact test, Holm's correction."""
+"""How sure a number is: intervals over samples, over seeds and over both, exact tests, Holm's correction."""
 
 import numpy as np
 
 AT_ONCE = 2**23  # counts held at once: 64 MB
+LEVEL = 0.95  # of every interval
 
 
 def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -24,7 +25,51 @@ def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray
     return means
 
 
-def interval(means: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+def crossed_interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the mean of (seeds, samples) values, over the chance of both: other seeds, other samples.
+
+    Every seed's model answers the same samples, so seeds and samples cross. The variance of the mean is that of the
+    seeds' means plus that of the samples' means less what both hold, seeds times samples (two-way random effects;
+    Searle, Casella and McCulloch 1992, ch. 4), with the degrees of freedom of Satterthwaite 1946. It is never narrower
+    than the interval over seeds alone or over samples alone. Differences of two arms, seed by seed, make it paired.
+
+    A bootstrap of both (Owen 2007, "The pigeonhole bootstrap") holds the truth in 78 to 99 % of cases with three seeds.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    (seeds, samples), tail = values.shape, (1 + LEVEL) / 2
+    mean, of_seeds, of_samples = values.mean(), values.mean(axis=1), values.mean(axis=0)
+    over_samples = of_samples.var(ddof=1) / samples if samples > 1 else 0.0
+    reach = ndtri(tail) * np.sqrt(over_samples)
+    if seeds > 1 and (over_seeds := of_seeds.var(ddof=1) / seeds) > 0:
+        rest = ((values - of_seeds[:, None] - of_samples + mean) ** 2).sum() / (seeds - 1) / max(samples - 1, 1)
+        variance = over_seeds + max(over_samples - rest / (seeds * samples), 0.0)
+        freedom = (seeds - 1) * (variance / over_seeds) ** 2
+        alone = stdtrit(seeds - 1, tail) * np.sqrt(over_seeds)
+        reach = max(reach, alone, stdtrit(freedom, tail) * np.sqrt(variance))
+    return float(mean - reach), float(mean + reach)
+
+
+def accuracy_interval(hits: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the mean of (seeds, samples) hits: of one seed exact, of several over seeds and samples.
+
+    That of a share (Clopper and Pearson 1934), also where all are right. Of several seeds it is that of as many samples
+    as would leave so much doubt as `crossed_interval` does (Korn and Graubard 1998), at most as many as there are.
+    """
+    from scipy.special import betaincinv, ndtri
+
+    share, total, tail = float(hits.mean()), float(hits.shape[1]), (1 - LEVEL) / 2
+    low, high = crossed_interval(hits)
+    if len(hits) > 1 and high > low:
+        total = min(total, share * (1 - share) * (2 * ndtri(1 - tail) / (high - low)) ** 2)
+    right, wrong = share * total, (1 - share) * total
+    return (
+        float(betaincinv(right, wrong + 1, tail)) if right > 0 else 0.0,
+        float(betaincinv(right + 1, wrong, 1 - tail)) if wrong > 0 else 1.0,
+    )
+
+
+def interval(means: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """The percentile interval of (resamples,) bootstrap means; of (resamples, rows) an array of each bound."""
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(means, [tail, 100 - tail], axis=0)

@@ -60,6 +60,16 @@ def test_the_best_member_is_the_best_of_the_held_out(selected):
     assert selected.best == min(nll, key=nll.get) and selected.teacher("single").members == [selected.best]
 
 
+def test_temperatures_are_of_members_as_they_are_and_of_methods_held_out(selected):
+    """Members' own, however sharp they are; after theirs a method's is near 1, and no other one has a lower loss."""
+    logits, labels, _ = made()
+    found = selected.temperatures(labels)
+    assert set(found) == {*NAMES, *selected.fitted}
+    for name, rows in {**logits, "weighted": selected.held_out["weighted"]}.items():
+        losses = {t: metrics.nll(log_softmax(rows / t, axis=1), labels) for t in found[name] * np.array([0.9, 1, 1.1])}
+        assert min(losses, key=losses.get) == found[name]
+
+
 def test_a_source_is_the_best_member_the_chosen_ensemble_or_a_named_member(selected):
     assert selected.teacher("ensemble") is selected.fitted[selected.chosen]
     assert selected.teacher("from_b") == selected.singles["b"] and selected.singles["b"].members == ["b"]

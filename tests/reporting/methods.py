@@ -18,13 +18,14 @@ def deciding(*wrong_in_four):
     return np.stack(seeds)
 
 
+ONE, TWO = np.ones(1), np.array([2.0, 0.5])
 METHODS = [
-    Method("big", "teacher", deciding([0])),
-    Method("small", "teacher", deciding([0, 1])),
-    Method("simple", "ensemble", deciding([])),
-    Method("weighted", "ensemble", deciding([])),
-    Method("baseline", "student", deciding([0, 2], [0, 1, 2])),
-    Method("ensemble", "student", deciding([0], [1])),
+    Method("big", "teacher", deciding([0]), ONE),
+    Method("small", "teacher", deciding([0, 1]), ONE),
+    Method("simple", "ensemble", deciding([]), ONE),
+    Method("weighted", "ensemble", deciding([]), ONE),
+    Method("baseline", "student", deciding([0, 2], [0, 1, 2]), TWO),
+    Method("ensemble", "student", deciding([0], [1]), TWO),
 ]
 COSTS = {
     name: {"parameters": parameters, "multiply_adds": 2e6, "size_bytes": size,

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from pipeline.reporting import comparison
 from pipeline.scoring import statistics
@@ -12,7 +13,7 @@ from tests.reporting.methods import COSTS, LABELS, METHODS
 
 @pytest.fixture(scope="module")
 def rows():
-    return comparison.table(METHODS, LABELS, COSTS, teacher="big", ensemble="simple", resamples=2000, seed=0)
+    return comparison.table(METHODS, LABELS, COSTS, teacher="big", ensemble="simple")
 
 
 def column(rows, name):
@@ -43,6 +44,25 @@ def test_nll_and_ece_are_means_over_seeds(rows):
     assert column(rows, "ece")["baseline"] == pytest.approx((0.4 + 0.65) / 2)
 
 
+def test_calibrated_scores_are_after_each_seeds_temperature(rows):
+    """At temperature 2 odds of 9 to 1 become 3 to 1, at 1/2 81 to 1; the baseline errs in 2 and in 3 of each four."""
+    sure = [3 / 4, 81 / 82]
+    losses = [-wrong * np.log(1 - p) - (1 - wrong) * np.log(p) for p, wrong in zip(sure, (0.5, 0.75), strict=True)]
+    assert column(rows, "nll_calibrated")["baseline"] == pytest.approx(np.mean(losses))
+    assert column(rows, "ece_calibrated")["baseline"] == pytest.approx((sure[0] - 0.5 + sure[1] - 0.25) / 2)
+    assert column(rows, "nll_calibrated")["big"] == column(rows, "nll")["big"]
+
+
+def test_the_files_accuracy_is_of_the_seed_that_ships_with_an_exact_interval(rows):
+    second = replace(METHODS[-2], shipped=1)
+    row = comparison.table([*METHODS[:-2], second, METHODS[-1]], LABELS, COSTS, teacher="big", ensemble="simple")
+    assert column(rows, "shipped_accuracy")["baseline"] == 0.5
+    shipped = row.set_index("method").loc["baseline"]
+    assert (shipped["shipped_accuracy"], shipped["accuracy"]) == (0.25, 0.375)
+    exact = binomtest(10, 40).proportion_ci()
+    assert (shipped["shipped_accuracy_low"], shipped["shipped_accuracy_high"]) == pytest.approx((exact.low, exact.high))
+
+
 def test_gains_are_differences_of_accuracy(rows):
     accuracy = column(rows, "accuracy")
     for name, gain in column(rows, "gain_over_teacher").items():
@@ -62,13 +82,18 @@ def test_intervals_hold_their_value(rows):
         assert ((rows[f"{name}_low"] <= rows[name]) & (rows[name] <= rows[f"{name}_high"])).all()
 
 
-def test_gain_intervals_are_paired(rows):
-    """`ensemble` is right in three of four as the teacher is, so only where seeds differ is there anything to gain."""
+def test_gain_intervals_are_paired_by_sample_and_seed(rows):
     row = rows.set_index("method").loc["ensemble"]
-    gain = np.tile([0.5, -0.5, 0, 0], 10)
-    draws = np.random.default_rng(1).choice(gain, (4000, 40)).mean(axis=1)
-    interval = (row["gain_over_teacher_low"], row["gain_over_teacher_high"])
-    assert interval == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])), abs=0.02)
+    right = {m.name: (m.log_probs.argmax(axis=2) == LABELS) * 1.0 for m in METHODS}
+    for column, other in (("gain_over_teacher", "big"), ("gain_over_alone", "baseline")):
+        expected = statistics.crossed_interval(right["ensemble"] - right[other])
+        assert (row[f"{column}_low"], row[f"{column}_high"]) == pytest.approx(expected)
+
+
+def test_differing_images_are_counted_of_each_pair_of_seeds(rows):
+    """`ensemble` errs on 0 and on 1 of each four; the teacher on 0: on none and on two of four they differ."""
+    assert column(rows, "gain_over_teacher_differing")["ensemble"] == (0 + 20) / 2
+    assert column(rows, "gain_over_alone_differing")["ensemble"] == (10 + 20) / 2
 
 
 def test_p_values_are_mcnemars_between_what_ships_after_holm_over_all_gains(rows):
@@ -96,11 +121,11 @@ def test_every_two_rows_are_a_pair_and_each_meets_the_mean_teacher(pairs):
     assert mean["difference"] == pytest.approx(1 - (0.75 + 0.5) / 2) and pd.isna(mean["p"])
 
 
-def test_a_pairs_interval_is_that_of_the_table(pairs, rows):
+def test_a_pairs_interval_is_over_images_alone(pairs):
+    """`ensemble` is right in three of four as the teacher is, so only where seeds differ is there anything to gain."""
     row = pairs[(pairs["first"] == "big") & (pairs["second"] == "ensemble")].iloc[0]
-    gain = rows.set_index("method").loc["ensemble"]
-    assert -row["low"] == pytest.approx(gain["gain_over_teacher_high"], abs=0.02)
-    assert -row["high"] == pytest.approx(gain["gain_over_teacher_low"], abs=0.02)
+    draws = np.random.default_rng(1).choice(np.tile([-0.5, 0.5, 0, 0], 10), (4000, 40)).mean(axis=1)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])), abs=0.02)
 
 
 def test_compression_and_speed_up_refer_to_the_ensemble_that_teaches(rows):
@@ -120,7 +145,7 @@ def test_headline_survives_strict_json(rows):
 def test_test_images_of_unequal_classes_add_balanced_accuracy(rows):
     assert "balanced_accuracy" not in rows
     labels = np.where(np.arange(40) < 4, 1, 0)
-    unequal = comparison.table(METHODS, labels, COSTS, teacher="big", ensemble="simple", resamples=200, seed=0)
+    unequal = comparison.table(METHODS, labels, COSTS, teacher="big", ensemble="simple")
     hits = METHODS[-1].log_probs.argmax(axis=2) == labels
     expected = (hits[:, :4].mean() + hits[:, 4:].mean()) / 2
     assert column(unequal, "balanced_accuracy")["ensemble"] == pytest.approx(expected)
@@ -135,10 +160,10 @@ def test_gains_over_the_baseline_are_paired_by_seed():
 
 
 def test_the_table_reads_what_ships_whatever_its_place_among_the_seeds(rows):
-    first, second = METHODS[-1], replace(METHODS[-1], log_probs=METHODS[-1].log_probs[::-1], shipped=1)
-    again = comparison.table([*METHODS[:-1], second], LABELS, COSTS, teacher="big", ensemble="simple",
-                             resamples=2000, seed=0)  # fmt: skip
-    assert np.array_equal(first.ships, second.ships)
+    turned = [replace(method, log_probs=method.log_probs[::-1], temperatures=method.temperatures[::-1], shipped=1)
+              for method in METHODS[-2:]]  # fmt: skip
+    again = comparison.table([*METHODS[:-2], *turned], LABELS, COSTS, teacher="big", ensemble="simple")
+    assert np.array_equal(METHODS[-1].ships, turned[-1].ships)
     pd.testing.assert_frame_equal(rows, again)
 
 

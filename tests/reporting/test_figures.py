@@ -14,7 +14,7 @@ BINS = [{"confidence": 0.9, "accuracy": 0.8, "share": 1.0}, {"confidence": 0.1, 
 
 @pytest.fixture(scope="module")
 def rows():
-    return comparison.table(METHODS, LABELS, COSTS, teacher="big", ensemble="simple", resamples=200, seed=0)
+    return comparison.table(METHODS, LABELS, COSTS, teacher="big", ensemble="simple")
 
 
 def opened(path):

@@ -10,7 +10,7 @@ MACHINE = {"processor": "abacus", "cores": "2"}
 
 @pytest.fixture(scope="module")
 def rows():
-    return comparison.table(METHODS, LABELS, COSTS, teacher="big", ensemble="simple", resamples=2000, seed=0)
+    return comparison.table(METHODS, LABELS, COSTS, teacher="big", ensemble="simple")
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,14 @@ def test_markdown_has_a_line_a_method_in_each_table(text):
 def test_markdown_shows_the_numbers_of_the_table(text):
     short, worth, cost = lines(text, "student alone")
     assert short == ["37.50", "-37.50", "16.000 ms", "0.2 x", "3.0 MB", "0.00 MB", "10.0 x", "4.0 min, 2.00 M"]
-    assert worth[0].startswith("37.50 [") and worth[1] == "17.68"
-    assert worth[2].startswith("-37.50 [-") and worth[2].endswith("] *") and worth[3] == "+0.00 [+0.00, +0.00]"
+    assert worth[0].startswith("37.50 [") and worth[1:3] == ["50.00", "17.68"]
+    assert worth[3].startswith("-37.50 [-") and worth[3].endswith("] *") and worth[4] == "+0.00 [+0.00, +0.00]"
     assert cost == ["0.00 M", "2.0 M", "16.000, 81.000, 256.000", "5.062", "625.000", "100", "150", "10 ms", "1 %"]
     assert lines(text, "teacher small")[2][-1] == "20 %, too unsteady to compare"
 
 
 def test_what_a_method_has_not_is_an_empty_cell(text):
-    assert lines(text, "teacher big")[1][1] == ""  # the spread over seeds of one
+    assert lines(text, "teacher big")[1][1:3] == ["", ""]  # the seed that ships, and the spread over seeds of one
     assert lines(text, "simple average")[2][4] == ""  # the time in torch of several models
 
 
@@ -61,7 +61,7 @@ def test_the_table_of_one_seed_says_so(rows):
 def test_balanced_accuracy_is_a_column_where_it_can_differ(rows):
     assert "balanced %" not in tables.filled(tables.WORTH, rows)
     unequal = tables.filled(tables.WORTH, rows.assign(balanced_accuracy=0.125))
-    assert list(unequal)[2] == "balanced %" and unequal["balanced %"].tolist() == ["12.50"] * len(rows)
+    assert list(unequal)[3] == "balanced %" and unequal["balanced %"].tolist() == ["12.50"] * len(rows)
 
 
 def test_the_overview_has_the_best_teacher_the_ensemble_that_teaches_all_students_and_the_last_in_int8(rows):
@@ -70,25 +70,41 @@ def test_the_overview_has_the_best_teacher_the_ensemble_that_teaches_all_student
     assert shown["method"].tolist() == [
         "teacher big", "simple average", "student alone", "student from the ensemble", "student from the ensemble, INT8"
     ]  # fmt: skip
-    assert list(shown) == ["method", "accuracy % [95 %]", "over student alone", "one image", "file"]
+    assert list(shown) == ["method", "accuracy % [95 %]", "the file's %", "over student alone", "one image", "file"]
 
 
-def test_the_gain_over_seeds_is_a_sentence_where_there_are_seeds(rows):
-    (sentence,) = tables.over_alone(rows, comparison.over_seeds(METHODS, LABELS))
-    assert "(t-test over 2 seeds): student from the ensemble +37.50 [" in sentence
-    assert tables.over_alone(rows, {}) == []
+def test_the_gain_is_a_sentence_over_images_and_seeds_and_one_over_seeds_alone_where_there_are_seeds(rows):
+    both, seeds = tables.over_alone(rows, comparison.over_seeds(METHODS, LABELS))
+    gain = rows.set_index("method").loc["ensemble"]
+    low, high = (100 * gain[f"gain_over_alone_{bound}"] for bound in ("low", "high"))
+    assert both == ("Gain over the student alone, 95 % over test images and seeds: student from the ensemble +37.50 "
+                    f"[{low:+.2f}, {high:+.2f}].")  # fmt: skip
+    assert "Over seeds alone, on these images (t-test over 2 seeds): student from the ensemble +37.50 [" in seeds
+    (alone,) = tables.over_alone(rows.assign(seeds=1), {})
+    assert "95 % over test images, as there is one seed:" in alone
+
+
+def test_a_gain_on_a_few_differing_images_is_marked(rows):
+    few = rows.assign(gain_over_alone_differing=[0, 1, 9.5, 10, 0, 9])
+    marks = [cell.count("]?") for cell in tables.filled(tables.WORTH, few)["over student alone"]]
+    assert marks == [0, 1, 1, 0, 0, 1]
+
+
+def test_a_certain_model_has_no_loss_and_not_minus_none(rows):
+    assert tables.filled(tables.WORTH, rows.assign(nll=-1e-9))["NLL"][0] == "0.000"
 
 
 def test_one_sentence_says_what_ships_and_what_that_is_worth(rows):
     sentence = tables.what_ships(rows, "ensemble", 40)
-    assert sentence.startswith("What ships is the student from the ensemble: 75.00 % [")
-    assert "] of 40 test images right, +37.50 [+" in sentence
+    assert sentence.startswith("What ships is the student from the ensemble: this file has 75.00 % [58.80, 87.31] of ")
+    assert "40 test images right, the mean over its 2 seeds is 75.00 %, +37.50 [-" in sentence
     assert "one image in 32.000 ms, a file of 0.00 MB, 0.1 x faster and 20.0 x smaller than" in sentence
     assert "\n" not in sentence and sentence.count(". ") == 0 and sentence.endswith("the ensemble that teaches.")
 
 
 def test_an_ensemble_that_ships_is_not_compared_with_itself(rows):
     assert tables.what_ships(rows, "simple", 40).endswith("a file of 0.01 MB.")
+    assert "seeds is" not in tables.what_ships(rows, "simple", 40)
 
 
 def test_the_table_by_class_begins_with_what_the_last_method_finds_hardest():

@@ -133,3 +133,7 @@ def test_balanced_accuracy_is_left_out_where_it_is_accuracy(labels):
     logits = np.random.default_rng(0).normal(size=(len(labels), 3))
     assert "balanced_accuracy" not in metrics.scores(logits, np.array(labels))
     assert metrics.balanced_accuracy(logits, np.array(labels)) == metrics.scores(logits, np.array(labels))["accuracy"]
+
+
+def test_the_loss_of_certain_answers_is_zero_and_not_minus_zero():
+    assert str(metrics.nll(np.array([[0.0, -np.inf]]), np.array([0]))) == "0.0"

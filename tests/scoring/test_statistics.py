@@ -3,6 +3,8 @@ from math import atan, comb, pi, sqrt
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
+from scipy.stats import t as student
 
 from pipeline.scoring import statistics
 
@@ -109,3 +111,91 @@ def test_equal_differences_are_certain_and_none_at_all_is_no_difference():
 
 def test_a_single_seed_has_no_spread():
     assert statistics.paired_over_seeds(np.array([0.5])) is None
+
+
+def crossed(rng, seeds, samples, spread, own=0.1):
+    """Hits of two arms whose expected accuracies are 0.6 and 0.57, each seed's ability and each image of its own."""
+    hard, hits = rng.random(samples), []
+    for ability in (0.6, 0.57):
+        able = ability + spread * rng.standard_normal((seeds, 1))
+        hits.append((hard + rng.uniform(-own, own, (seeds, samples)) < able) * 1.0)
+    return hits
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(3, 0.0), (3, 0.005), (3, 0.02), (5, 0.02), (8, 0.005)])
+def test_crossed_intervals_cover_the_truth_over_seeds_and_samples_as_often_as_they_say(seeds, spread):
+    rng, inside, trials = np.random.default_rng(7), 0, 1000
+    for _ in range(trials):
+        taught, alone = crossed(rng, seeds, 1000, spread)
+        low, high = statistics.crossed_interval(taught - alone)
+        inside += low <= 0.03 <= high
+    assert 0.925 <= inside / trials <= 0.985 + 0.01 * (spread == 0)
+
+
+def test_over_samples_alone_an_interval_misses_what_seeds_bring():
+    rng, inside = np.random.default_rng(8), 0
+    for _ in range(300):
+        taught, alone = crossed(rng, 3, 1000, 0.02)
+        low, high = statistics.bootstrap_interval((taught - alone).mean(axis=0), 500, seed=0)
+        inside += low <= 0.03 <= high
+    assert inside / 300 < 0.7
+
+
+def test_a_crossed_interval_is_that_of_a_slow_loop_over_seeds_and_samples_where_there_are_many():
+    """Which resamples seeds, then samples, the same for both arms; with many seeds it is as wide as it should be."""
+    rng = np.random.default_rng(9)
+    taught, alone = crossed(rng, 40, 400, 0.05, own=0.02)
+    gains = []
+    for _ in range(4000):
+        seeds, samples = rng.integers(40, size=40), rng.integers(400, size=400)
+        gains.append(taught[seeds][:, samples].mean() - alone[seeds][:, samples].mean())
+    loop = np.percentile(gains, [2.5, 97.5])
+    assert statistics.crossed_interval(taught - alone) == pytest.approx(loop, abs=0.06 * np.ptp(loop))
+
+
+def test_a_crossed_interval_is_that_of_the_mean_squares_of_a_two_way_table():
+    rng = np.random.default_rng(12)
+    table = rng.normal(size=(4, 1)) + rng.normal(size=(1, 6)) * 2 + rng.normal(size=(4, 6)) * 0.5
+    mean, rows, columns = table.mean(), [row.mean() for row in table], [column.mean() for column in table.T]
+    of_seeds = 6 * sum((row - mean) ** 2 for row in rows) / 3
+    of_samples = 4 * sum((column - mean) ** 2 for column in columns) / 5
+    rest = sum((table[s, i] - rows[s] - columns[i] + mean) ** 2 for s in range(4) for i in range(6)) / 15
+    variance = (of_seeds + of_samples - rest) / 24
+    reach = student.ppf(0.975, variance**2 / ((of_seeds / 24) ** 2 / 3)) * sqrt(variance)
+    assert statistics.crossed_interval(table) == pytest.approx((mean - reach, mean + reach))
+
+
+def test_a_crossed_interval_is_no_narrower_than_over_seeds_or_samples_alone():
+    rng = np.random.default_rng(10)
+    for spread in (0.0, 0.01, 0.1):
+        taught, alone = crossed(rng, 4, 300, spread)
+        low, high = statistics.crossed_interval(taught - alone)
+        over_seeds = statistics.paired_over_seeds((taught - alone).mean(axis=1))
+        assert low <= over_seeds["low"] + 1e-12 and over_seeds["high"] - 1e-12 <= high
+        images = 1.9599639845 * sqrt((taught - alone).mean(axis=0).var(ddof=1) / 300)
+        assert high - low >= 2 * images - 1e-12
+
+
+@pytest.mark.parametrize("right", [0, 1, 13, 23, 24])
+def test_the_interval_of_one_models_accuracy_is_exact(right):
+    hits = np.array([[1.0] * right + [0.0] * (24 - right)])
+    exact = binomtest(right, 24).proportion_ci()
+    assert statistics.accuracy_interval(hits) == pytest.approx((exact.low, exact.high), abs=1e-9)
+
+
+def test_the_accuracy_of_seeds_that_are_all_right_is_as_doubtful_as_that_of_one():
+    one, three = (statistics.accuracy_interval(np.ones((seeds, 24))) for seeds in (1, 3))
+    assert one == three == pytest.approx((0.025 ** (1 / 24), 1))
+
+
+def test_intervals_of_a_mean_accuracy_cover_the_truth_and_widen_where_seeds_differ():
+    rng, inside = np.random.default_rng(11), 0
+    for _ in range(600):
+        low, high = statistics.accuracy_interval(crossed(rng, 3, 300, 0.03)[0])
+        inside += low <= 0.6 <= high
+    assert 0.93 <= inside / 600 <= 0.995
+    hits = np.ones((3, 100))
+    hits[0, :30] = 0
+    low, high = statistics.accuracy_interval(hits)
+    alone = binomtest(90, 100).proportion_ci()
+    assert low < alone.low and high > alone.high
