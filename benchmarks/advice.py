@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, get_args
@@ -57,6 +57,7 @@ class Arm:
     x: float
     student: dict[str, Any]
     distill: dict[str, Any] | None  # None: without a teacher
+    views: str = "cached"  # as `baseline.views`
 
     @property
     def line(self) -> str:
@@ -89,7 +90,7 @@ def main(name: str = "") -> None:
 
 
 def _alone(settings: Params, name: str = "student alone", x: float = float("nan"), **student: Any) -> Arm:
-    return Arm(name, x, {**settings.baseline.model_dump(), **ALONE, **student}, None)
+    return Arm(name, x, {**settings.baseline.training, **ALONE, **student}, None)
 
 
 def _baseline_with(settings: Params, lr: float, smoothing: float, student: dict[str, Any] | None = None) -> Arm:
@@ -108,9 +109,12 @@ def _own(student: Model) -> dict[str, Any]:
 
 
 def _baseline_of_default(settings: Params) -> list[Arm]:
-    own, chosen = _own(settings.student), settings.baseline
-    around = [(chosen.lr, 0.0), *((chosen.lr * factor, chosen.label_smoothing) for factor in (0.5, 1, 2))]
-    return [_baseline_with(settings, lr, smoothing, own) for lr, smoothing in around]
+    own, chosen = _own(settings.baseline_student()), settings.baseline
+    smoothings = dict.fromkeys((*SMOOTHINGS, chosen.label_smoothing))
+    around = [(chosen.lr, smoothing, views) for views in ("new", "cached") for smoothing in smoothings]
+    around += [(chosen.lr * factor, chosen.label_smoothing, chosen.views) for factor in (0.5, 2)]
+    arms = [(_baseline_with(settings, lr, smoothing, own), views) for lr, smoothing, views in around]
+    return [replace(arm, name=f"{arm.name}, {views} views", views=views) for arm, views in arms]
 
 
 def _temperature(settings: Params) -> list[Arm]:
@@ -178,11 +182,12 @@ def _train(arm: Arm, seed: int) -> np.ndarray:
     settings = params.load()
     device = devices.device(settings.compute.model_copy(update={"threads": 1}))
     prepared, student = setting.Prepared.open(settings, device), fixed.student(settings, **arm.student)
-    views = Views.replayed(settings.views, settings.student_views, settings.seed)
+    seen = Views.unlimited if arm.views == "new" else Views.replayed
+    views = seen(settings.views, settings.student_views, settings.seed)
     distill, taught_by = None, None
     if arm.distill is not None:
         distill = settings.distill.model_copy(update={**DISTILL, **arm.distill})
-        shape = (views.count, len(prepared.train), len(prepared.info.classes))
+        shape = (settings.student_views.count, len(prepared.train), len(prepared.info.classes))
         taught_by = targets.reader(files.open_array(paths.targets("ensemble")), shape, distill.target_temperature)
     with setting.silence():
         return prepared.train_student(student, seed, arm.name, views, distill, taught_by).astype(np.float32)

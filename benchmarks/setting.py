@@ -58,7 +58,7 @@ def batches(samples: int, size: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def taught(rows: np.ndarray, settings: Params) -> Targets:
-    return targets.reader(rows, (*rows.shape[:2], CLASSES), settings.distill.temperature)
+    return targets.reader(rows, (*rows.shape[:2], CLASSES), settings.distill.target_temperature)
 
 
 @contextlib.contextmanager
@@ -99,9 +99,9 @@ class Stepper:
         loss = loss_of(self.settings.distill if taught_by else None)
         lesson = Lesson(split, split.labelled, views(self.settings), loss, taught_by)
         brief = self.settings.student.model_copy(update={"epochs": epochs, "lr": 1e-4})
-        trainer = Trainer(self.model, brief, lesson, self.device, seed=seed, name="student", compiled=compiled)
+        trainer = Trainer(self.model, brief, lesson, self.device, seed=seed, name="student")
         with silence():
-            trainer.fit(Split(split.images[:128], split.labels[:128]))
+            trainer.fit(Split(split.images[:128], split.labels[:128]), compiled=compiled)
 
 
 def loss_of(distill: Distill | None, smoothing: float = 0.0, class_weights: Tensor | None = None) -> Loss:

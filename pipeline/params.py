@@ -239,6 +239,12 @@ class Baseline(Block):
     epochs: Epochs | None
     lr: Positive
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    views: Literal["new", "cached"]
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What stands in place of the student's own."""
+        return self.model_dump(exclude={"views"}, exclude_none=True)
 
 
 class Ensemble(Block):
@@ -415,8 +421,7 @@ class Params(Block):
         return self.teachers[name]
 
     def baseline_student(self) -> Model:
-        own = {key: value for key, value in self.baseline.model_dump().items() if value is not None}
-        return self.student.model_copy(update=own)
+        return self.student.model_copy(update=self.baseline.training)
 
     def student_arms(self) -> dict[str, list[str]]:
         """Each arm's models, one a seed: the baseline, then the sources of distillation."""

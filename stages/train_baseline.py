@@ -12,11 +12,12 @@ from stages.training import Job, enter, train_and_save
 def main(student_seed: str) -> None:
     record, settings = start_stage("train_baseline", student_seed)
     room, student = enter(settings), settings.baseline_student()
-    views = Views.unlimited(settings.views, settings.student_views, settings.seed)
+    seen = Views.unlimited if settings.baseline.views == "new" else Views.replayed
+    views = seen(settings.views, settings.student_views, settings.seed)
     loss = label_loss_alone(student.label_smoothing, room.label_weights)
     lesson = Lesson(room.train, room.train.labelled, views, loss)
     logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
-              "student_views": settings.student_views}  # fmt: skip
+              "student_views": settings.student_views, "baseline": {"views": settings.baseline.views}}  # fmt: skip
     job = Job(f"baseline-{student_seed}", student, derive(settings.seed, "student", int(student_seed)), lesson, logged)
     _, checkpoint = train_and_save(room, job, record)
     if room.ranks.first:

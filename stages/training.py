@@ -65,11 +65,8 @@ def train_and_save(room: Room, job: Job, record: Record | None, **more: float) -
     checkpoint = Checkpoint(paths.checkpoint(paths.weights(job.name)), job.name, flatten(logged), digests, room.device)
     torch.manual_seed(job.seed)
     model = models.build(job.model, room.info)
-    trainer = Trainer(
-        model, job.model, job.lesson, room.device,
-        seed=job.seed, name=job.name, ranks=room.ranks, compiled=room.settings.compute.compile,
-    )  # fmt: skip
-    trained = trainer.fit(room.val, checkpoint)
+    trainer = Trainer(model, job.model, job.lesson, room.device, seed=job.seed, name=job.name, ranks=room.ranks)
+    trained = trainer.fit(room.val, checkpoint, compiled=room.settings.compute.compile)
     if room.ranks.first:
         models.save(model, paths.weights(job.name))
     if room.ranks.first and record:

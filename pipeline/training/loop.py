@@ -90,7 +90,7 @@ class Trainer:
 
     Args:
         seed: of the order of samples; equal seeds give equal batches whatever the loss and the number of ranks.
-        ranks: which part of each batch is this process's. compiled: run the model through torch.compile.
+        ranks: which part of each batch is this process's.
     Raises:
         PipelineError: a batch has fewer images than there are ranks.
     """
@@ -105,7 +105,6 @@ class Trainer:
         seed: int,
         name: str,
         ranks: Ranks = ALONE,
-        compiled: bool = False,
     ) -> None:
         self.model, self.settings, self.lesson = model.to(device), settings, lesson
         self.device, self.name, self.ranks = device, name, ranks
@@ -127,29 +126,30 @@ class Trainer:
             self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
             self.parts["averaged"] = self.averaged
         self.order = np.random.default_rng(derive(seed, "order"))
-        self.engine = torch.compile(model) if compiled else model
-        self.forward = self.engine
+        self.forward = self.model
         self.progress, self.curve = Progress(self.order.bit_generator.state), []
 
-    def fit(self, val: Split, checkpoint: Checkpoint | None = None) -> Trained:
+    def fit(self, val: Split, checkpoint: Checkpoint | None = None, *, compiled: bool = False) -> Trained:
         """Train to the end.
 
         Args:
             checkpoint: what an interrupted training of this model goes on from, to the same bytes.
+            compiled: run the model through torch.compile.
         Raises:
-            PipelineError: the loss is no longer finite.
+            PipelineError: the loss, the model or what it says of val is no longer finite.
         """
         if checkpoint and (state := checkpoint.load()):
             self._restore(state)
             at = f"step {self.progress.step} of epoch {self.progress.epoch + 1}/{self.settings.epochs}"
             self._say(f"{self.name}: going on from {at}")
+        engine = torch.compile(self.model) if compiled else self.model
         first, started = self.progress.epoch, time.perf_counter() - self.progress.seconds
         for epoch in range(first, self.settings.epochs):
             self.model.train()
             if self.settings.freeze_epochs:
                 freeze_body(self.model, epoch < self.settings.freeze_epochs)
             if epoch in (first, self.settings.freeze_epochs):
-                self.forward = self.ranks.wrap(self.engine)  # which shares the gradients of what learns from here on
+                self.forward = self.ranks.wrap(engine)  # which shares the gradients of what learns from here on
             loss, rate = self._epoch(epoch, started, checkpoint)
             self._evaluate(epoch, val, loss, rate)
         if self.averaged:
@@ -166,7 +166,7 @@ class Trainer:
         ids = self.lesson.ids[shuffled(samples, self.order)]
         total = self.progress.total.to(self.device) if skipped else torch.zeros((), device=self.device)
         for step, batch in enumerate(self._batches(np.array_split(ids, self.steps)[skipped:], epoch), skipped):
-            if checkpoint and self.ranks.broadcast(checkpoint.due()):
+            if checkpoint and self.ranks.asks(step) and self.ranks.broadcast(checkpoint.due()):
                 self.progress.epoch, self.progress.step, self.progress.total = epoch, step, total.cpu()
                 self.progress.seconds = time.perf_counter() - started
                 state = self._state()
@@ -176,10 +176,7 @@ class Trainer:
         self.progress.step = 0
         mean = float(total) / samples
         if not np.isfinite(mean):
-            raise PipelineError(
-                f"Training of `{self.name}` diverged in epoch {epoch + 1}: the loss is {mean}; "
-                f"lower its `lr` (now {self.settings.lr}) in params.yaml."
-            )
+            raise self._diverged(epoch, f"the loss is {mean}")
         return mean, samples * (1 - skipped / self.steps) / (time.perf_counter() - began)
 
     def _batches(self, chosen: list[np.ndarray], epoch: int) -> Iterator[Batch]:
@@ -208,11 +205,22 @@ class Trainer:
         last = epoch + 1 == self.settings.epochs
         evaluated = self.averaged.module if self.averaged else self.model
         self.ranks.agree_on(evaluated.buffers())
+        for name, tensor in evaluated.state_dict().items():  # the last step's loss was computed before that step
+            if not tensor.isfinite().all():
+                raise self._diverged(epoch, f"`{name}` of the model is not finite")
         logits = predict(evaluated, val.images, self.device, exact=last, ranks=self.ranks)
+        if not np.isfinite(logits).all():
+            raise self._diverged(epoch, "what it says of val is not finite")
         scores = {f"val_{key}": value for key, value in metrics.scores(logits, val.labels).items()}
         self.curve.append({"epoch": epoch + 1, "train_loss": loss, **scores})
         self._say(f"{self.name} epoch {epoch + 1}/{self.settings.epochs}: loss {loss:.4f}, "
                   f"val accuracy {100 * scores['val_accuracy']:.2f} %, {rate:.0f} images/s")  # fmt: skip
+
+    def _diverged(self, epoch: int, sign: str) -> PipelineError:
+        return PipelineError(
+            f"Training of `{self.name}` diverged in epoch {epoch + 1}: {sign}; "
+            f"lower its `lr` (now {self.settings.lr}) in params.yaml."
+        )
 
     def _state(self) -> dict[str, Any]:
         """All that the next step depends on."""

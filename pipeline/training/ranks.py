@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 Item = TypeVar("Item")
+PACE = 16  # steps between two messages from the first rank about the time
 SPREAD = "ddp"  # the strategy that keeps whole weights on every device
 
 
@@ -35,6 +36,10 @@ class Ranks:
     def first(self) -> bool:
         return self.number == 0
 
+    def asks(self, step: int) -> bool:
+        """Is this a step at which the first rank tells the others what the clock says? Alone it costs nothing."""
+        return self.world == 1 or step % PACE == 0
+
     def share(self, items: np.ndarray) -> np.ndarray:
         """This rank's part of them: neighbours, as many as every other rank has, or one more."""
         return np.array_split(items, self.world)[self.number]
@@ -44,7 +49,7 @@ class Ranks:
         if self.fabric is None:
             return model
         if self.fabric.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = synchronised(model)
         return self.fabric.setup_module(model, move_to_device=False)
 
     def join(self, rows: Tensor, count: int) -> Tensor:
@@ -85,6 +90,16 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def synchronised(model: nn.Module) -> nn.Module:
+    """The model with batch norms that have the statistics of all ranks' batches; it may be changed in place.
+
+    By timm, whose batch norms hold the activation that follows, which torch's own conversion would drop.
+    """
+    from timm.layers import convert_sync_batchnorm
+
+    return convert_sync_batchnorm(model)
 
 
 def start(settings: Compute) -> tuple[Ranks, torch.device]:

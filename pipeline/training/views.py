@@ -40,7 +40,7 @@ class Views:
 
     @classmethod
     def unlimited(cls, augmentation: Augmentation, student_views: StudentViews, seed: int) -> "Views":
-        """The same and, after them, new ones for ever: what the student alone sees, as no cache binds it."""
+        """The same and, after them, new ones for ever: what the student alone may see, as no cache binds it."""
         return replace(cls.replayed(augmentation, student_views, seed), count=None)
 
     @property

@@ -108,14 +108,18 @@ TARGETS = np.random.default_rng(0).normal(0, 2, (2, 40, 2)).astype(np.float16)
 MODEL = {"model": "test_resnet", "kwargs": toys.KWARGS, "precision": "fp32", "epochs": 2, "batch_size": 8, "lr": 0.01}
 
 
-def trained(monkeypatch, stage, *words, student=None, alpha=0.9, temperature=2.0, objective="kd"):
+def trained(monkeypatch, stage, *words, student=None, alpha=0.9, temperature=2.0, objective="kd", views="new"):
     """The weights that one of the stages leaves, which logs nothing here."""
     settings = toys.settings(
         compute={"accelerator": "cpu"},
         views={"shift": 1, "flip": True},
         student=MODEL | (student or {}),
         student_views={"count": 2},
-        baseline={"lr": MODEL["lr"], "label_smoothing": (student or {}).get("label_smoothing", 0.0)},
+        baseline={
+            "lr": MODEL["lr"],
+            "label_smoothing": (student or {}).get("label_smoothing", 0.0),
+            "views": views,
+        },
         distill={"sources": ["ensemble"], "objective": objective, "alpha": alpha, "temperature": temperature},
     )
     monkeypatch.setattr(stage, "start_stage", lambda *_: (None, settings))
@@ -149,6 +153,14 @@ def same_bits(first, second):
 def test_a_student_of_alpha_zero_is_the_baseline_bit_for_bit(prepare, monkeypatch, student):
     taught = trained(monkeypatch, distill, "ensemble", "0", alpha=0.0, student=student)
     assert same_bits(taught, trained(monkeypatch, train_baseline, "0", student=student))
+
+
+@pytest.mark.parametrize(("views", "equal"), [("cached", True), ("new", False)])
+def test_the_baseline_sees_new_views_or_those_of_the_student(prepare, monkeypatch, views, equal):
+    """In six epochs of a student that has two views of each image."""
+    student = {"epochs": 6}
+    taught = trained(monkeypatch, distill, "ensemble", "0", alpha=0.0, student=student)
+    assert same_bits(taught, trained(monkeypatch, train_baseline, "0", student=student, views=views)) == equal
 
 
 def test_a_teacher_makes_a_difference(prepare, monkeypatch):

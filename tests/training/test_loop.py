@@ -24,7 +24,7 @@ def fit(model, loss=labels_only, views=toys.VIEWS, train=TRAIN, seed=0, targets=
         **changes):  # fmt: skip
     lesson = Lesson(train, np.arange(len(train)) if ids is None else ids, views, loss, targets)
     settings = toys.TRAINING.model_copy(update=changes)
-    return Trainer(model, settings, lesson, toys.CPU, seed=seed, name="toy", compiled=compiled).fit(VAL)
+    return Trainer(model, settings, lesson, toys.CPU, seed=seed, name="toy").fit(VAL, compiled=compiled)
 
 
 def trained_weights(seed=0, **arguments):
@@ -61,6 +61,48 @@ def test_dropout_is_seeded_too():
 def test_a_loss_that_is_not_finite_is_refused_with_name_and_rate(value):
     with pytest.raises(PipelineError, match=r"`toy` diverged in epoch 1.*`lr` \(now 0\.01\)"):
         fit(toys.classifier(), loss=lambda logits, *_: logits.sum() * value)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_only_the_last_step_spoils_are_refused(value, ema):
+    model, steps = toys.classifier(), []
+
+    def loss(logits, labels, *_):
+        steps.append(len(steps))
+        if len(steps) == 6:  # of two epochs of three
+            logits.register_hook(lambda gradient: gradient * value)
+        return label_loss(logits, labels)
+
+    with pytest.raises(PipelineError, match=r"diverged in epoch 2: `.+` of the model is not finite; lower its `lr`"):
+        fit(model, loss=loss, ema=ema)
+
+
+def test_statistics_of_batch_norm_that_only_the_last_step_spoils_are_refused():
+    """A variance that is infinite makes each output 0: logits and loss stay finite."""
+    model = toys.classifier()
+    norm = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d))
+
+    def loss(logits, labels, soft, done):
+        if done > 0.8:
+            norm.running_var.data.fill_(float("inf"))
+        return label_loss(logits, labels)
+
+    with pytest.raises(PipelineError, match=r"diverged in epoch 2: `net\..+running_var` of the model is not finite"):
+        fit(model, loss=loss)
+
+
+def test_finite_weights_whose_answers_overflow_are_refused():
+    model = toys.classifier()
+
+    def loss(logits, labels, soft, done):
+        if done > 0.8:
+            for weight in model.net.get_classifier().parameters():
+                weight.data.fill_(3e38)
+        return label_loss(logits, labels) * 0
+
+    with pytest.raises(PipelineError, match="`toy` diverged in epoch 2: what it says of val is not finite"):
+        fit(model, loss=loss, weight_decay=0.0)
 
 
 def test_it_learns_what_can_be_separated():

@@ -1,11 +1,16 @@
 """Training, caching and evaluation by several processes, which gloo joins on this machine's CPU."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import safetensors.torch
+import torch
+from torch import nn
 
+from pipeline import params
+from pipeline.training import ranks
 from pipeline.training.ranks import Ranks
 from stages import parallel
 from tests import toys
@@ -102,6 +107,39 @@ def test_a_stage_on_two_devices_writes_and_logs_once(tmp_path):
 def test_a_batch_smaller_than_the_ranks_is_a_sentence(tmp_path):
     done = ranked(tmp_path, 2, "tiny")
     assert done.returncode == 1 and "too few to share out among 2 devices" in done.stderr
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_ranks_tell_one_another_the_time_every_few_steps_and_one_alone_asks_at_each(world):
+    asked = [step for step in range(40) if Ranks(0, world).asks(step)]
+    assert asked == (list(range(40)) if world == 1 else [0, 16, 32])
+
+
+def named_models():
+    """Each model that params.yaml or a profile names, with its arguments; of pretrained ones, the architecture."""
+    found = {}
+    for path in (CHECKOUT / "params.yaml", *sorted((CHECKOUT / "profiles").glob("*.yaml"))):
+        settings = params.load(path)
+        for block in (*settings.teachers.values(), settings.student):
+            name = block.model or block.backbone.rpartition("/")[2].partition(".")[0]
+            found[f"{name} {block.kwargs}"] = {"model": name, "kwargs": block.kwargs, "stem_stride": block.stem_stride}
+    return found
+
+
+@pytest.mark.parametrize("name", named_models())
+def test_batch_norms_that_are_synchronised_give_the_same_logits(name):
+    info = replace(toys.INFO, image_size=64)
+    model = toys.classifier(architecture=toys.architecture(**named_models()[name]), info=info)
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:  # of their own, or activations could be missing unseen
+        norm.running_mean.normal_(0, 0.3)
+        norm.running_var.uniform_(0.5, 1.5)
+    pixels = torch.from_numpy(toys.images(4, size=64))
+    with torch.inference_mode():
+        before = model(pixels)
+        after = ranks.synchronised(model)(pixels)
+    assert torch.equal(after, before) and before.std() > 0
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in model.modules()) == len(norms) > 0
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 12])
