@@ -37,7 +37,7 @@ COST = {
     "method": "{title}",
     "parameters": "{parameters:.2f} M",
     "multiply-adds": "{multiply_adds:.1f} M",
-    "p50, p95, p99 ms": "{p50_ms:.3f}, {p95_ms:.3f}, {p99_ms:.3f}",
+    "p50, p90, p95 ms": "{p50_ms:.3f}, {p90_ms:.3f}, {p95_ms:.3f}",
     "all cores": "{p50_ms_all_cores:.3f}",
     "torch": "{p50_ms_torch:.3f}",
     "images/s": "{images_per_second:,.0f}",
