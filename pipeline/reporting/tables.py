@@ -115,7 +115,7 @@ def filled(columns: dict[str, str], rows: pd.DataFrame) -> pd.DataFrame:
         columns = {title: form for title, form in columns.items() if "{balanced_accuracy" not in form}
     readable = _readable(rows)
     table = pd.DataFrame({title: [form.format(**row) for row in readable] for title, form in columns.items()})
-    return table.replace("nan", "")
+    return table.replace(r"^nan( \w+)?$", "", regex=True)
 
 
 def overview(rows: pd.DataFrame) -> pd.DataFrame:
