@@ -24,7 +24,8 @@ import torch
 from benchmarks import fixed, page, setting
 from benchmarks.fixed import SEEDS, STUDENT
 from pipeline import params
-from pipeline.deployment import export, latency
+from pipeline.deployment import export, measuring
+from pipeline.deployment.latency import OnnxFile
 from pipeline.logits import targets
 from pipeline.params import Distill, Model, Params, Teacher
 from pipeline.project import data, errors, files, paths
@@ -241,9 +242,9 @@ def _cost(arms: list[Arm], settings: Params) -> pd.DataFrame:
         for arm in arms:
             torch.manual_seed(0)
             export.to_onnx(models.build(fixed.student(settings, **arm.student), info), onnx[arm.name])
-        systems = {name: latency.OnnxFiles((path,)) for name, path in onnx.items()}
-        wanted = latency.Timing(timing.threads, timing.calls, timing.warmup)
-        speed = latency.measure(systems, val.images[: max(timing.calls)], wanted)
+        systems = {name: OnnxFile(path) for name, path in onnx.items()}
+        wanted = measuring.Timing(timing.threads, timing.calls, timing.warmup)
+        speed = measuring.measure(systems, val.images[: max(timing.calls)], wanted)
         sizes = {name: f"{path.stat().st_size / 1e6:.2f} MB" for name, path in onnx.items()}
     teachers = sum(map(_parameters, settings.teachers.values()))
     return pd.DataFrame(

@@ -96,7 +96,8 @@ def _costs(
     rows = {}
     for entry in entries:
         size = {
-            key: sum(sizes[model][key] for model in entry.system.members) for key in ("parameters", "multiply_adds")
+            key: sum(sizes[model].get(key, np.nan) for model in entry.system.members)
+            for key in ("parameters", "multiply_adds")
         }
         rows[entry.name] = measured[entry.name] | made[entry.name] | size
         if entry.kind in ("teacher", "student"):

@@ -5,8 +5,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from pipeline.deployment import choice, latency
-from pipeline.deployment.latency import OnnxFiles, Timing
+from pipeline.deployment import choice, latency, measuring
+from pipeline.deployment.latency import OnnxFile
+from pipeline.deployment.measuring import Timing
 from pipeline.params import Params, Tracking, flatten
 from pipeline.project import data, errors, files, paths
 from pipeline.project.data import Split
@@ -112,8 +113,8 @@ def _wins(settings: Params, number: str, rivals: dict[str, Path], val: Split) ->
     gain = {"value": difference.mean(), "low": low, "high": high}
     wanted = settings.benchmark
     timing = Timing(wanted.threads, {1: wanted.calls[1]}, wanted.warmup, rounds=ROUNDS)
-    systems = {"challenger": OnnxFiles((paths.DEPLOYED,)), "champion": OnnxFiles((rivals[champion],))}
-    takes, why = choice.promote(gain, latency.measure(systems, val.images, timing), settings.deploy.tolerance)
+    systems = {"challenger": OnnxFile(paths.DEPLOYED), "champion": OnnxFile(rivals[champion])}
+    takes, why = choice.promote(gain, measuring.measure(systems, val.images, timing), settings.deploy.tolerance)
     return takes, number if gain["value"] > 0 else best, why
 
 

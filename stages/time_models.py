@@ -3,13 +3,17 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.deployment import fusion, latency, lineup
-from pipeline.deployment.latency import OnnxFiles, Timing
+from pipeline.deployment import fusion, lineup, measuring, service
+from pipeline.deployment.latency import OnnxFile
 from pipeline.deployment.lineup import Entry
+from pipeline.deployment.measuring import Timing
+from pipeline.deployment.service import Service
 from pipeline.project import data, errors, files, machine, paths
 from pipeline.tracking import store
 from stages.gathering import drop_stale
 from stages.starting import start_stage
+
+END_TO_END = "from a JPEG"  # no name that a row can have
 
 
 def main() -> None:
@@ -24,11 +28,23 @@ def main() -> None:
     print(f"timing {len(rows)} methods, each in a process of its own", flush=True)
     with TemporaryDirectory() as folder:
         onnx = {row.name: _file(row, fitted["chosen"], Path(folder)) for row in rows}
-        systems = {name: OnnxFiles((path,)) for name, path in onnx.items()}
-        measured = latency.measure(systems, images, timing)
+        served = next(row for row in rows if row.kind == "student")
+        systems = {name: OnnxFile(path) for name, path in onnx.items()}
+        systems[END_TO_END] = Service(served.file, service.jpeg(images[0]))
+        measured = measuring.measure(systems, images, timing)
+        end_to_end = {"row": served.name, "image": f"JPEG of {'x'.join(map(str, service.SENT))} pixels",
+                      **measured.pop(END_TO_END)}  # fmt: skip
         for name, row in measured.items():
             row["size_bytes"] = onnx[name].stat().st_size
-    files.write_json(paths.LATENCY, {"machine": machine.describe(), "methods": measured})
+    files.write_json(
+        paths.LATENCY,
+        {
+            "machine": machine.describe(),
+            "largest_batch": max(wanted.calls),
+            "end_to_end": end_to_end,
+            "methods": measured,
+        },
+    )
     store.log(
         record,
         paths.record("time_models"),

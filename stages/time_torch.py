@@ -1,8 +1,8 @@
 """What each teacher and the student cost in eager torch, on `compute.accelerator`, beside ONNX Runtime."""
 
-from pipeline.deployment import latency
+from pipeline.deployment import measuring
 from pipeline.deployment.eager import Eager
-from pipeline.deployment.latency import Timing
+from pipeline.deployment.measuring import Timing
 from pipeline.project import data, errors, files, paths
 from pipeline.tracking import store
 from stages.starting import start_stage
@@ -16,7 +16,7 @@ def main() -> None:
     print(f"timing {len(systems)} models", flush=True)
     image = data.open_split(paths.PREPARED, "val").images[:1]
     timing = Timing(wanted.threads, {1: wanted.calls[1]}, wanted.warmup, rounds=1)
-    taken = latency.measure(systems, image, timing, apart=False)
+    taken = measuring.measure(systems, image, timing, apart=False)
     measured = {name: {"p50_ms": row["p50_ms"], "p95_ms": row["p95_ms"]} for name, row in taken.items()}
     files.write_json(paths.TORCH_LATENCY, measured)
     store.log(

@@ -6,7 +6,8 @@ import json
 import logging
 import warnings
 from collections import Counter
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -27,10 +28,11 @@ def to_onnx(model: Classifier, path: Path) -> None:
     info = model.info
     example = torch.zeros(2, info.image_size, info.image_size, len(info.mean), dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+    model = folded(model.cpu().eval())
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), _unfused(model):
         warnings.simplefilter("ignore")  # of the exporter's own making
         program = torch.onnx.export(
-            folded(model.cpu().eval()),
+            model,
             (example,),
             dynamo=True,
             input_names=["images"],
@@ -43,6 +45,19 @@ def to_onnx(model: Classifier, path: Path) -> None:
     onnx.helper.set_model_props(proto, {"classes": json.dumps(info.classes)})
     with files.atomic_write(path) as temporary:
         onnx.save(proto, temporary)
+
+
+@contextmanager
+def _unfused(model: nn.Module) -> Iterator[None]:
+    """Write timm's attention out in products, as the exporter fails at torch's fused one with a mask or a bias."""
+    fused = [module for module in model.modules() if getattr(module, "fused_attn", False)]
+    for module in fused:
+        module.fused_attn = False
+    try:
+        yield
+    finally:
+        for module in fused:
+            module.fused_attn = True
 
 
 def folded(model: Classifier) -> Classifier:

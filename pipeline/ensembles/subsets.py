@@ -18,3 +18,8 @@ def subsets_of(members: list[str]) -> list[tuple[str, ...]]:
 def subset_name(members: tuple[str, ...]) -> str:
     """What the tables and metrics/member_latency.json call it."""
     return "+".join(members)
+
+
+def sums(of_members: dict[str, float]) -> dict[str, float]:
+    """What the members of each subset take together, one after the other, by the subset's name."""
+    return {subset_name(subset): sum(of_members[name] for name in subset) for subset in subsets_of(list(of_members))}

@@ -257,12 +257,13 @@ def shuffled(samples: int, random: np.random.Generator) -> np.ndarray:
 
 
 def freeze_body(model: Classifier, frozen: bool) -> None:
-    """Keep all but the head from learning, or let it learn; a frozen body is in eval mode."""
-    head = model.net.get_classifier()
+    """Keep all but the head, or the two heads, from learning, or let it learn; a frozen body is in eval mode."""
+    heads = model.net.get_classifier()
     model.requires_grad_(not frozen)
     model.train(not frozen)
-    head.requires_grad_(True)
-    head.train()
+    for head in heads if isinstance(heads, tuple) else (heads,):
+        head.requires_grad_(True)
+        head.train()
 
 
 def adamw(model: Classifier, settings: Training) -> torch.optim.Optimizer:

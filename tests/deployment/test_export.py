@@ -152,3 +152,13 @@ def test_a_corrupt_file_is_refused_by_path(exported, tmp_path, damage):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(PipelineError, match=r"gone\.onnx is missing"):
         latency.onnx_logits(tmp_path / "gone.onnx", toys.images(1))
+
+
+def test_attention_with_a_bias_is_exported_in_products_and_stays_fused_in_torch(tmp_path):
+    small = {"img_size": 8, "patch_size": 4, "depth": 1, "embed_dim": 8, "num_heads": 2}
+    model = toys.classifier(architecture=toys.architecture(model="beit_base_patch16_224", kwargs=small), info=COLOURS)
+    export.to_onnx(model, tmp_path / "beit.onnx")
+    assert model.net.blocks[0].attn.fused_attn
+    images = toys.images(5, channels=3)
+    expected = predict(model, images, toys.CPU, exact=True)
+    np.testing.assert_allclose(latency.onnx_logits(tmp_path / "beit.onnx", images), expected, rtol=0, atol=1e-4)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from pipeline.deployment import export, latency
-from pipeline.deployment.predict import Predictor
+from pipeline.deployment import predict as prediction
+from pipeline.deployment.service import Predictor
 from pipeline.images import decoding
 from pipeline.project.data import Info
 from pipeline.project.errors import PipelineError
@@ -53,7 +54,7 @@ def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 12)) -> 
 def test_every_kind_of_image_gets_the_class_and_probability_of_the_model(model, tmp_path, name, mode):
     path = picture(tmp_path / name, mode)
     predictor = Predictor(model)
-    ((named, label, probability),) = predictor.predict([path])
+    ((named, label, probability),) = prediction.predict(predictor, [path])
     logits = latency.onnx_logits(model, decoding.decode(path, 8, predictor.mode)[None])[0].astype(np.float64)
     expected = np.exp(logits) / np.exp(logits).sum()
     assert (named, label) == (path, CLASSES[expected.argmax()])

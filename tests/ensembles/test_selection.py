@@ -197,3 +197,8 @@ def test_a_bad_member_costs_next_to_nothing(method):
     assert accuracy[1] > accuracy[0] - 0.001
     simple = [metrics.correct(selected.held_out["simple"], labels).mean() for selected in (without, spoilt)]
     assert simple[1] < simple[0] - 0.01 and spoilt.contribution["c"]["nll"] < 0
+
+
+def test_a_subset_takes_what_its_members_take_one_after_the_other():
+    times = subsets.sums({"a": 1.0, "b": 2.0, "c": 0.5})
+    assert times == {"a": 1, "b": 2, "c": 0.5, "a+b": 3, "a+c": 1.5, "b+c": 2.5, "a+b+c": 3.5}

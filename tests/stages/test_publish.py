@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.deployment import latency
+from pipeline.deployment import measuring
 from pipeline.project import data, files, paths
 from pipeline.tracking import registry, server
 from stages import publish
@@ -46,7 +46,7 @@ def published(project, monkeypatch):
 
     def publish_one(wrong, milliseconds=1.0):
         took = {"challenger": {"p50_ms": milliseconds, "spread": 0.1}, "champion": {"p50_ms": 1.0, "spread": 0.1}}
-        monkeypatch.setattr(latency, "measure", lambda systems, *more: {name: took[name] for name in systems})
+        monkeypatch.setattr(measuring, "measure", lambda systems, *more: {name: took[name] for name in systems})
         write(paths.DEPLOYED, wrong)
         run = client.create_run(experiment).info.run_id
         return publish._register(SETTINGS, run, project / run)

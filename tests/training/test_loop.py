@@ -281,6 +281,18 @@ def test_a_frozen_body_stays_as_it_is_while_the_head_learns():
     assert changed == {"net.fc.weight", "net.fc.bias"}
 
 
+def test_two_heads_learn_while_the_body_is_frozen():
+    """As of LeViT and distilled DeiT, whose get_classifier gives both."""
+    model = toys.classifier()
+    body = model.net.bn1
+    model.net.second = torch.nn.Linear(16, 2)
+    model.net.get_classifier = lambda: (model.net.fc, model.net.second)
+    loop.freeze_body(model, True)
+    learning = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert learning == {f"net.{head}.{kind}" for head in ("fc", "second") for kind in ("weight", "bias")}
+    assert model.net.second.training and not body.training
+
+
 def test_after_the_frozen_epochs_everything_learns():
     model = toys.classifier()
     before = state(model)

@@ -157,3 +157,10 @@ def test_a_file_of_another_program_is_refused(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(PipelineError, match=r"model\.safetensors is missing"):
         models.load(tmp_path / "model.safetensors")
+
+
+def test_a_count_that_trips_over_a_model_is_missing_and_ends_nothing():
+    """CaiT hands a view of a parameter to a module, at which torch's counter raises."""
+    small = {"img_size": 8, "patch_size": 4, "depth": 1, "embed_dim": 8, "num_heads": 2}
+    model = toys.classifier(architecture=toys.architecture(model="cait_xxs24_224", kwargs=small))
+    assert models.multiply_adds(model) is None
