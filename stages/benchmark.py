@@ -12,7 +12,7 @@ from pipeline.params import BASELINE, Params
 from pipeline.project import data, errors, files, paths
 from pipeline.project.data import Info, Split
 from pipeline.project.randomness import derive
-from pipeline.reporting import comparison, costs, figures, tables
+from pipeline.reporting import comparison, costs, figures, reads, tables
 from pipeline.reporting.comparison import Method
 from pipeline.scoring import metrics
 from pipeline.tracking import store
@@ -44,6 +44,7 @@ def main() -> None:
                         (comparison.predictions(methods, test.labels), paths.PREDICTIONS)):  # fmt: skip
         with files.atomic_write(path) as temporary:
             table.to_csv(temporary, index=False)
+    reads.note(paths.TEST_READS, info.sha256["test_images.npy"], files.sha256(paths.PREDICTIONS))
     _draw(rows, [m for m in methods if m.kind != "ensemble" or m.name in ("simple", chosen)], info, test.labels)
     student = list(settings.student_arms())[-1]
     files.write_json(paths.SUMMARY, comparison.summary(rows, student=student, teacher=best, ensemble=chosen))

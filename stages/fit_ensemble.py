@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import pandas as pd
 
 from pipeline.ensembles import fitting, selection
 from pipeline.ensembles.ensemble import Ensemble
@@ -91,7 +92,9 @@ def _write(selected: Selection, held_out: dict[str, dict[str, float]], labels: n
         {"val": held_out, "temperatures": selected.temperatures(labels), "gain_over_best_single": selected.gain,
          "oracle_accuracy": selected.oracle, "contribution": selected.contribution},
     )  # fmt: skip
-    for path, table in ((paths.SUBSETS, selected.subsets), (paths.DIVERSITY, selected.pairs)):
+    answers = pd.DataFrame({"label": labels, **{name: row.argmax(axis=1) for name, row in selected.held_out.items()}})
+    for path, table in ((paths.SUBSETS, selected.subsets), (paths.DIVERSITY, selected.pairs),
+                        (paths.VAL_ANSWERS, answers)):  # fmt: skip
         with files.atomic_write(path) as temporary:
             table.to_csv(temporary, index=False)
     shown = {

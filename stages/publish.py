@@ -22,7 +22,7 @@ ARTIFACTS = (
     *(paths.BENCHMARK_CSV, paths.BENCHMARK_MARKDOWN, paths.PAIRS, paths.TRADE_OFF, paths.RELIABILITY, paths.CONFUSION),
     *(paths.SUBSETS, paths.SUBSETS_PICTURE, paths.DIVERSITY, paths.CALIBRATION, paths.REPORT_HTML, paths.DECISION),
     *(paths.SUMMARY, paths.BENCHMARK, paths.CHOSEN, paths.LATENCY, paths.STUDENT_SCORES, paths.ENSEMBLE_METRICS),
-    *(paths.PARAMS, paths.DEFAULTS, paths.DVC_YAML, paths.DVC_LOCK),
+    *(paths.VAL_SUMMARY, paths.PARAMS, paths.DEFAULTS, paths.DVC_YAML, paths.DVC_LOCK),
 )
 ROUNDS = 4  # of new processes, by whose spread two times are told apart: of two, equal ones are so by chance too often
 

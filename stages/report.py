@@ -10,7 +10,7 @@ from pipeline.deployment.wording import title
 from pipeline.params import BASELINE, Params, flatten
 from pipeline.project import data, errors, files, paths
 from pipeline.project.data import Info, Split
-from pipeline.reporting import comparison, figures, graph, mistakes, page, tables
+from pipeline.reporting import comparison, figures, graph, mistakes, page, reads, tables
 from pipeline.reporting.page import Gallery, Picture, Section
 from pipeline.tracking import store
 from stages.starting import start_stage
@@ -31,9 +31,10 @@ def main() -> None:
     info, test = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "test")
     rows, by_seed = pd.read_csv(paths.BENCHMARK_CSV), files.read_json(paths.BENCHMARK)["over_alone_by_seed"]
     ships = tables.what_ships(rows, files.read_json(paths.CHOSEN)["row"], len(test))
+    read = reads.sentence(paths.TEST_READS, info.sha256["test_images.npy"])
     flat = flatten(settings.model_dump())
     sections = [
-        *_comparison(rows, by_seed, ships, len(test)),
+        *_comparison(rows, by_seed, f"{ships} {read}", len(test)),
         Section("Subsets of the teachers", [
             "Every subset as a mean of calibrated probabilities, on val. The line is the Pareto front: nothing is both "
             "better and faster.",
@@ -48,7 +49,7 @@ def main() -> None:
         Section("Params", [pd.DataFrame({"key": flat.keys(), "value": flat.values()})], folded=True),
     ]  # fmt: skip
     files.write_text(paths.REPORT_HTML, page.render("Distillation report", sections))
-    overview = [tables.pipes(tables.overview(rows)), *tables.over_alone(rows, by_seed), ships, NEXT]
+    overview = [tables.pipes(tables.overview(rows)), *tables.over_alone(rows, by_seed), ships, read, NEXT]
     files.write_text(paths.OVERVIEW, "\n\n".join(overview) + "\n")
     artifacts = [paths.REPORT_HTML, paths.OVERVIEW, paths.SUBSETS_PICTURE, paths.CALIBRATION]
     store.log(record, paths.record("report"), settings.tracking, artifacts=artifacts)

@@ -75,6 +75,7 @@ def train_and_save(room: Room, job: Job, record: Record | None, **more: float) -
         worth["parameters"] = models.parameters(model)
         files.write_rows(curve, trained.curve)
         files.write_json(scores, worth)
+        files.write_array(paths.model_answers(job.name), trained.answers)
         store.log(
             record,
             paths.record(record.stage, record.item),

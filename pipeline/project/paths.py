@@ -33,6 +33,10 @@ CALIBRATION = Path("reports/calibration.png")
 STUDENT_SCORES = Path("metrics/students.json")
 SUMMARY = Path("metrics/summary.json")
 BENCHMARK = Path("metrics/benchmark.json")
+VAL_ANSWERS = Path("reports/val_answers.csv")
+VAL_PREDICTIONS = Path("reports/val_predictions.csv")
+VAL_SUMMARY = Path("metrics/val_summary.json")
+TEST_READS = Path("reports/test_reads.csv")
 PREDICTIONS = Path("reports/predictions.csv")
 DATA_REPORT = Path("metrics/data.json")
 CURVES = Path("reports/curves")
@@ -60,6 +64,11 @@ def weights(model: str) -> Path:
 
 def model_scores(model: str) -> Path:
     return _trained(model) / "scores.json"
+
+
+def model_answers(model: str) -> Path:
+    """The class that the model answers for each image of val."""
+    return _trained(model) / "val.npy"
 
 
 def curve(model: str) -> Path:

@@ -1,61 +1,34 @@
-"""What a change did, as CI reports it: params, stages and headline metrics against those of another commit."""
+"""What a change did, as CI reports it: params, stages and headline metrics on val against those of another commit.
 
-import re
+Test is for releases: who decides by it what to merge has chosen on it.
+"""
+
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.params import BASELINE, flatten
+from pipeline.params import flatten
 from pipeline.project import paths
 from pipeline.project.errors import PipelineError
+from pipeline.reporting import arms
 from pipeline.reporting.tables import pipes
 from pipeline.scoring import statistics
 from pipeline.tracking import versions
 
 STUDENT = "student_accuracy"
-JUDGED = {  # the accuracies of metrics/summary.json that must not fall
-    STUDENT: "the taught student",
-    "ensemble_accuracy": "the ensemble that teaches",
-    "single_accuracy": "the best single teacher",
-}
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What one version answered on test.
-
-    table: of pipeline.reporting.comparison.predictions. benchmark: metrics/benchmark.json of the same version.
-    """
-
-    table: pd.DataFrame
-    benchmark: dict[str, Any]
-
-    @property
-    def rows(self) -> dict[str, str]:
-        """The method behind each accuracy of metrics/summary.json."""
-        return {
-            STUDENT: list(self.benchmark["shipped"])[-1],
-            "alone_accuracy": BASELINE,
-            "single_accuracy": self.benchmark["best_single"],
-            "ensemble_accuracy": self.benchmark["chosen_ensemble"],
-        }
-
-    def hits(self, row: str) -> np.ndarray:
-        """(samples,) hits of the row's method, the mean over its seeds."""
-        answers = self.table.filter(regex=rf"^{re.escape(self.rows[row])}(-\d+)?$")
-        if answers.empty:
-            raise PipelineError(f"{paths.PREDICTIONS} has no answers of {self.rows[row]}.")
-        return answers.eq(self.table["label"], axis=0).mean(axis=1).to_numpy()
+ROWS = {f"{role}_accuracy": role for role in arms.ROLES}  # the accuracies of metrics/val_summary.json
+JUDGED = (STUDENT, "ensemble_accuracy", "single_accuracy")  # those that must not fall
 
 
 @dataclass(frozen=True)
 class Review:
     """A version against another.
 
-    base: the other one's name. params: of `changed_params`. stages: those that ran. before, after: of `numbers`.
-    intervals: of `intervals`, or none and `unpaired` says why. limit: how far an accuracy may fall, as a fraction.
+    base: the other one's name. params: of `changed_params`. stages: those that ran. before, after: what
+    metrics/val_summary.json held and holds. intervals: of `intervals`, or none and `unpaired` says why. limit: how far
+    an accuracy may fall, as a fraction.
     """
 
     base: str
@@ -77,32 +50,38 @@ def changed_params(before: dict[str, Any], after: dict[str, Any]) -> dict[str, t
     return versions.changes(flatten(before), flatten(after))
 
 
-def numbers(summary: dict[str, Any]) -> dict[str, float]:
-    """The numbers at the top level of metrics/summary.json."""
-    return {name: value for name, value in summary.items() if type(value) in (int, float)}
+def intervals(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of each accuracy's change, paired image by image, and seed by seed where both have as many.
 
+    Otherwise the one with other seeds is taken as it is, their mean, and the interval covers images alone.
 
-def intervals(before: Answers, after: Answers, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
-    """The 95 % interval of each accuracy's change, by a bootstrap over test images, paired image by image.
-
+    Args:
+        before, after: of pipeline.reporting.arms.predictions.
     Raises:
-        PipelineError: the two have not answered the same test images.
+        PipelineError: the two have not answered the same images of val, or one lacks a row.
     """
-    if not np.array_equal(before.table["label"], after.table["label"]):
-        raise PipelineError("The test images have other labels than at the base, so no change has a paired interval.")
-    changes = np.stack([after.hits(row) - before.hits(row) for row in after.rows])
-    bounds = statistics.interval(statistics.bootstrap_means(changes, resamples, seed))
-    return dict(zip(after.rows, zip(*bounds, strict=True), strict=True))
+    if not np.array_equal(before["label"], after["label"]):
+        raise PipelineError("The images of val have other labels than at the base, so no change has a paired interval.")
+    bounds = {}
+    for row, role in ROWS.items():
+        old, new = (arms.hits(table, role) for table in (before, after))
+        if not (len(old) and len(new)):
+            raise PipelineError(f"{paths.VAL_PREDICTIONS} has no answers of {arms.ROLES[role]}.")
+        if len(old) != len(new):
+            old, new = (each.mean(axis=0, keepdims=True) for each in (old, new))
+        bounds[row] = statistics.crossed_interval(new - old)
+    return bounds
 
 
 def fallen(review: Review) -> list[str]:
     """A sentence for each accuracy that fell by more than the limit; one that the base does not have can't fall."""
     sentences = []
-    for row, who in JUDGED.items():
+    for row in JUDGED:
         before, after = review.before.get(row), review.after[row]
         if before is not None and round(before - after, 9) > review.limit:  # not by the last bit of a difference
+            who = arms.ROLES[ROWS[row]]
             sentences.append(
-                f"The test accuracy of {who} ({row}) fell from {100 * before:.2f} % to {100 * after:.2f} %, by "
+                f"The accuracy on val of {who} ({row}) fell from {100 * before:.2f} % to {100 * after:.2f} %, by "
                 f"{100 * (before - after):.2f} points; `ci.max_regression` allows {100 * review.limit:.2f}."
             )
     return sentences
@@ -111,11 +90,11 @@ def fallen(review: Review) -> list[str]:
 def headline(review: Review) -> str:
     """In a sentence: is the taught student better, worse, or no different beyond chance?"""
     if STUDENT not in review.before:
-        return f"{paths.SUMMARY} at {review.base} has no {STUDENT}, so there is nothing to compare with."
+        return f"{paths.VAL_SUMMARY} at {review.base} has no {STUDENT}, so there is nothing to compare with."
     if not review.changed:
         return f"Nothing changed since {review.base}: no param, no metric, and no stage ran."
     before, after = review.before[STUDENT], review.after[STUDENT]
-    went = f"test accuracy from {100 * before:.2f} % to {100 * after:.2f} %, {100 * (after - before):+.2f} points"
+    went = f"accuracy on val from {100 * before:.2f} % to {100 * after:.2f} %, {100 * (after - before):+.2f} points"
     if STUDENT not in review.intervals:
         return f"The taught student against {review.base}: {went}."
     low, high = review.intervals[STUDENT]
@@ -123,12 +102,8 @@ def headline(review: Review) -> str:
     return f"The taught student {verdict} that of {review.base}: {went} [{100 * low:+.2f}, {100 * high:+.2f}]."
 
 
-def markdown(review: Review, picture: str, run: str) -> str:
-    """The whole report.
-
-    Args:
-        picture: of accuracy against latency, relative to where the report lies. run: of tracking.summary.newest.
-    """
+def markdown(review: Review) -> str:
+    """The whole report."""
     params = [(name, *values) for name, values in review.params.items()]
     ran = ", ".join(f"`{stage}`" for stage in review.stages)
     parts = [
@@ -145,10 +120,9 @@ def markdown(review: Review, picture: str, run: str) -> str:
         f"{ran}." if ran else "None; whatever is new was restored from DVC's cache.",
         "### Metrics",
         _table(_metrics(review)),
-        "Accuracies are fractions of the test images. Brackets: 95 % bootstrap intervals of the change over test "
-        "images, paired image by image; an interval that includes 0 is no change beyond chance.",
-        f"![Test accuracy against the latency of one image]({picture})",
-        run,
+        "Accuracies are fractions of the images of val; test is read by releases alone. Brackets: 95 % intervals of "
+        "the change over images, and over seeds where both have as many, paired; one that includes 0 is no change "
+        "beyond chance.",
     ]
     return "\n\n".join(parts) + "\n"
 

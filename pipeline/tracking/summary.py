@@ -57,21 +57,6 @@ def _send(record: Record, tracking: Tracking, runs: dict[str, str], description:
     return store.send(record, tracking.experiment, client)[0]
 
 
-def newest(tracking: Tracking) -> str:
-    """A sentence of Markdown on the newest finished summary run, with a link where MLflow has a server.
-
-    Raises:
-        PipelineError: MLflow can't be reached.
-    """
-    runs = _finished(tracking.experiment, "publish")
-    if not runs:
-        return "MLflow has no summary run."
-    info, name = runs[0].info, runs[0].info.run_name
-    if server.site():
-        name = f"[{name}]({server.site()}/#/experiments/{info.experiment_id}/runs/{info.run_id})"
-    return f"The newest summary run in MLflow: {name}, `{info.run_id}`."
-
-
 def address(tracking: Tracking) -> str:
     """Where MLflow's UI shows one row a version. Raises PipelineError: it can't be reached, or has no version yet."""
     runs = _finished(tracking.experiment, "publish")

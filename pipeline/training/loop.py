@@ -62,11 +62,15 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves besides the weights: a row an epoch, val's final scores, and what it cost."""
+    """What training leaves besides the weights: a row an epoch, val's final scores, and what it cost.
+
+    answers: (samples,) the class that the model answers for each image of val.
+    """
 
     curve: list[dict[str, float]]
     scores: dict[str, float]
     cost: dict[str, float]
+    answers: np.ndarray
 
 
 @dataclass
@@ -151,13 +155,13 @@ class Trainer:
             if epoch in (first, self.settings.freeze_epochs):
                 self.forward = self.ranks.wrap(engine)  # which shares the gradients of what learns from here on
             loss, rate = self._epoch(epoch, started, checkpoint)
-            self._evaluate(epoch, val, loss, rate)
+            answers = self._evaluate(epoch, val, loss, rate)
         if self.averaged:
             self.model.load_state_dict(self.averaged.module.state_dict())
         self.model.eval()
         scores = {key.removeprefix("val_"): value for key, value in self.curve[-1].items() if key.startswith("val_")}
         images = float(self.settings.epochs * len(self.lesson.ids))
-        return Trained(self.curve, scores, {"seconds": time.perf_counter() - started, "images": images})
+        return Trained(self.curve, scores, {"seconds": time.perf_counter() - started, "images": images}, answers)
 
     def _epoch(self, epoch: int, started: float, checkpoint: Checkpoint | None) -> tuple[float, float]:
         """The mean loss, and images a second; an epoch that was begun goes on where it was."""
@@ -201,7 +205,8 @@ class Trainer:
             self.averaged.update_parameters(self.model)
         return loss.detach() * len(labels)
 
-    def _evaluate(self, epoch: int, val: Split, loss: float, rate: float) -> None:
+    def _evaluate(self, epoch: int, val: Split, loss: float, rate: float) -> np.ndarray:
+        """Val's scores become a row of the curve; (samples,) answers for val."""
         last = epoch + 1 == self.settings.epochs
         evaluated = self.averaged.module if self.averaged else self.model
         self.ranks.agree_on(evaluated.buffers())
@@ -215,6 +220,7 @@ class Trainer:
         self.curve.append({"epoch": epoch + 1, "train_loss": loss, **scores})
         self._say(f"{self.name} epoch {epoch + 1}/{self.settings.epochs}: loss {loss:.4f}, "
                   f"val accuracy {100 * scores['val_accuracy']:.2f} %, {rate:.0f} images/s")  # fmt: skip
+        return logits.argmax(axis=1)
 
     def _diverged(self, epoch: int, sign: str) -> PipelineError:
         return PipelineError(

@@ -100,7 +100,7 @@ def test_every_stage_has_one_finished_run_and_the_summary_links_to_it(digits):
 
 def test_dvc_shows_metrics_and_plots(own_digits):
     shown = json.loads(run("dvc", "metrics", "show", "--json", cwd=own_digits).stdout)
-    assert set(shown[""]["data"]) == {"metrics/students.json", "metrics/summary.json"}
+    assert set(shown[""]["data"]) == {"metrics/students.json", "metrics/summary.json", "metrics/val_summary.json"}
     assert len(shown[""]["data"]["metrics/summary.json"]["data"]) <= 20
     assert run("dvc", "plots", "show", cwd=own_digits).returncode == 0
 

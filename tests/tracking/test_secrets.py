@@ -35,7 +35,6 @@ COMMANDS = {
     "log": lambda folder: log(folder),
     "log, strictly": lambda folder: log(folder, strict=True),
     "summary.log": lambda _: summary.log(Record("publish"), SETTINGS, ""),
-    "summary.newest": lambda _: summary.newest(SETTINGS),
     "summary.past": lambda _: summary.past(SETTINGS, "distill"),
     "summary": lambda _: summary.address(SETTINGS),
     "registry": lambda _: registry.main(),
@@ -115,9 +114,8 @@ def test_no_secret_is_stored_or_shown_by_a_server_that_answers(secret_address, p
 
 def test_addresses_of_pages_have_neither_user_nor_query(secret_address, project, monkeypatch):
     summary.log(Record("publish"), SETTINGS, "table")
-    link = summary.newest(SETTINGS).partition("](")[2].partition(")")[0]
-    pages = (link, summary.address(SETTINGS))
-    assert all(page.startswith("http://127.0.0.1:") and shows_none(page) and "@" not in page for page in pages)
+    page = summary.address(SETTINGS)
+    assert page.startswith("http://127.0.0.1:") and shows_none(page) and "@" not in page
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:pa55word@host:5000/mlflow/?api_key=t0ken")
     assert server.site() == "https://host:5000/mlflow"
 

@@ -8,7 +8,7 @@ import pytest
 from pipeline.params import Tracking, flatten
 from pipeline.project import files
 from pipeline.project.errors import PipelineError
-from pipeline.tracking import server, store, summary
+from pipeline.tracking import store, summary
 from pipeline.tracking.store import Record
 from tests.tracked import DEAD, log, runs
 
@@ -86,18 +86,3 @@ def test_earlier_runs_of_a_stage_are_those_of_its_name(project):
 def test_there_are_no_earlier_runs_where_nothing_was_logged(project):
     assert summary.past(SETTINGS, "distill") == []
     assert store.stages_experiment(SETTINGS) == "e-stages"
-
-
-def test_the_newest_version_is_the_last_finished_run_of_the_experiment(project):
-    assert summary.newest(SETTINGS) == "MLflow has no summary run."
-    first, second = publish(seed=0), publish(seed=1)
-    log(project)  # of a stage, in an experiment of its own
-    assert summary.newest(SETTINGS) == f"The newest summary run in MLflow: seed 0 -> 1, `{second}`."
-    server.connect().set_terminated(second, "FAILED")
-    assert f"`{first}`" in summary.newest(SETTINGS)
-
-
-def test_a_dead_server_has_no_newest_version(project, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
-    with pytest.raises(PipelineError, match="could not be read"):
-        summary.newest(SETTINGS)
