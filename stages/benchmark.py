@@ -35,7 +35,7 @@ def main() -> None:
     pairs = comparison.pairs(methods, test.labels, resamples, seed)
     by_seed = comparison.over_seeds(methods, test.labels)
     shipped = {entry.name: entry.system.members[0] for entry in entries if entry.kind == "student"}
-    text = tables.markdown(tables.comparison(rows, pairs, by_seed, len(test), measured["machine"]))
+    text = tables.markdown(tables.comparison(rows, pairs, by_seed, len(test), measured))
     files.write_text(paths.BENCHMARK_MARKDOWN, text)
     for table, path in ((rows, paths.BENCHMARK_CSV), (pairs, paths.PAIRS),
                         (comparison.predictions(methods, test.labels), paths.PREDICTIONS)):  # fmt: skip

@@ -134,7 +134,7 @@ def _takes_params(function: ast.FunctionDef) -> bool:
         ("distillation", {"distill"}),
         ("ensembles", {"time_members", "fit_ensemble", "export_ensemble", "time_models", "choose", "benchmark"}),
         ("tracking", {"publish"}),
-        ("images", {"prepare"}),
+        ("images", {"prepare", "time_models"}),
     ],
 )
 def test_an_edit_of_a_room_reruns_the_stages_that_list_it(edited, stages):

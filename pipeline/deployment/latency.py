@@ -1,11 +1,12 @@
 """ONNX Runtime: logits, and what a call costs, each model in a clean process. Imports neither torch nor timm."""
 
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 
 from pipeline.project import errors, machine
 from pipeline.project.errors import PipelineError
+from pipeline.scoring import statistics
 
 
 def session(path: Path, threads: int, *, optimised: bool = True) -> onnxruntime.InferenceSession:
@@ -81,8 +83,12 @@ class Timing:
 BURST = 5  # calls of one image in a row after an untimed one, so that the system before leaves no cold cache
 SLOW_BATCH_WARMUP = 1  # calls of larger batches are long enough to warm themselves
 
+PERCENTILES = (50, 90, 95)
+RARE, BEYOND = 99, 10  # a percentile that is given only where so many calls take longer
+
 Seconds = dict[str, dict[int, list[float]]]  # of single calls, by system and batch size
 Ask = Callable[..., Any]  # a system's name, a question of `_here` and its numbers to the answer
+Bar = Callable[[Iterable[int], str], Iterable[int]]  # turns and what they are of to the turns, which it shows as such
 
 
 class Round(NamedTuple):
@@ -95,8 +101,13 @@ class Round(NamedTuple):
 
 
 def measure(
-    systems: dict[str, Load], images: np.ndarray, timing: Timing, *, apart: bool = True
-) -> dict[str, dict[str, float]]:
+    systems: dict[str, Load],
+    images: np.ndarray,
+    timing: Timing,
+    *,
+    apart: bool = True,
+    bar: Bar = lambda turns, title: turns,
+) -> dict[str, dict[str, float | None]]:
     """Time every system at every batch size, each in turn, so that a drift of the machine meets all alike.
 
     Each runs in a process of its own that has imported its runtime and nothing else. A turn is one call; at batch 1 it
@@ -107,8 +118,9 @@ def measure(
         systems: each loads itself in the process that times it, and answers when a call is done.
         images: (samples, height, width, channels) uint8, at least as many as the largest batch.
         apart: False keeps all of them in the process that asks, where memory says nothing.
+        bar: shows progress, as tqdm does.
     Returns:
-        by name: `p50_ms`, `p95_ms`, `p99_ms` at batch 1; `images_per_second` at the largest batch, by the median call;
+        by name: those of `percentiles` at batch 1; `images_per_second` at the largest batch, by the median call;
         `load_ms`; `memory_bytes`, the peak beyond the bare runtime; `spread`, by what part the rounds' p50 differ;
         with `all_cores` also `p50_ms_all_cores` and `images_per_second_all_cores`.
     Raises:
@@ -118,16 +130,12 @@ def measure(
     images, rounds = np.array(images[:largest]), []
     for number in range(1, timing.rounds + 1):
         with _processes(systems, images) if apart else nullcontext(_here(systems, images)) as ask:
-            rounds.append(_round(list(systems), timing, number, ask))
+            rounds.append(_round(list(systems), timing, f"round {number}", ask, bar))
     costs = {}
     for name in systems:
         single = [1e3 * np.array(each.seconds[name][1]) for each in rounds]
-        p50, p95, p99 = np.percentile(np.concatenate(single), [50, 95, 99])
         medians = [np.median(each) for each in single]
-        costs[name] = {
-            "p50_ms": float(p50),
-            "p95_ms": float(p95),
-            "p99_ms": float(p99),
+        costs[name] = percentiles(np.concatenate(single)) | {
             "images_per_second": largest / _median([each.seconds for each in rounds], name, largest),
             "load_ms": 1e3 * min(each.load[name] for each in rounds),
             "memory_bytes": max(each.memory[name] for each in rounds),
@@ -142,31 +150,44 @@ def measure(
     return costs
 
 
+def percentiles(milliseconds: np.ndarray) -> dict[str, float | None]:
+    """`p50_ms`, `p90_ms`, `p95_ms`, `p99_ms` of (calls,) times, their intervals as `_low` and `_high`, and `calls`.
+
+    None: there are too few calls for that number, of p99 fewer than BEYOND beyond it. The intervals are those of
+    independent calls: they do not cover what one set of processes differs by from another.
+    """
+    figures = {"calls": len(milliseconds)}
+    for percent in (*PERCENTILES, RARE):
+        found = (None, None, None)
+        if percent != RARE or len(milliseconds) * (100 - RARE) >= 100 * BEYOND:
+            found = statistics.percentile(milliseconds, percent)
+        figures |= zip((f"p{percent}_ms", f"p{percent}_ms_low", f"p{percent}_ms_high"), found, strict=True)
+    return figures
+
+
 def _median(rounds: list[Seconds], name: str, batch: int) -> float:
     return float(np.median(np.concatenate([each[name][batch] for each in rounds])))
 
 
-def _round(names: list[str], timing: Timing, number: int, ask: Ask) -> Round:
+def _round(names: list[str], timing: Timing, title: str, ask: Ask, bar: Bar) -> Round:
     for name in names:
         ask(name, "memory")  # answered once its process has started, which would slow the loading of the others
     load = {name: ask(name, "load", timing.threads) for name in names}
-    seconds, on_all_cores = _turns(names, timing, f"round {number}", ask), {}
+    seconds, on_all_cores = _turns(names, timing, title, ask, bar), {}
     memory = {name: ask(name, "memory") for name in names}
     if timing.all_cores:
         for name in names:
             ask(name, "load", 0)
-        on_all_cores = _turns(names, timing, f"round {number}, all cores", ask)
+        on_all_cores = _turns(names, timing, f"{title}, all cores", ask, bar)
     return Round(load, memory, seconds, on_all_cores)
 
 
-def _turns(names: list[str], timing: Timing, title: str, ask: Ask) -> Seconds:
+def _turns(names: list[str], timing: Timing, title: str, ask: Ask, bar: Bar) -> Seconds:
     seconds: Seconds = {name: {batch: [] for batch in timing.calls} for name in names}
-    from tqdm import tqdm  # not in the processes that are timed
-
     for batch, calls in timing.calls.items():
         burst, warmup = (BURST, timing.warmup // BURST) if batch == 1 else (1, SLOW_BATCH_WARMUP)
         turns = range(warmup + max(1, calls // timing.rounds // burst))
-        for turn in tqdm(turns, desc=f"{title}, batch {batch}", leave=False, disable=None):
+        for turn in bar(turns, f"{title}, batch {batch}"):
             for name in names:
                 took = ask(name, "calls", batch, burst)
                 if turn >= warmup:
@@ -212,7 +233,7 @@ def _processes(systems: dict[str, Load], images: np.ndarray) -> Iterator[Ask]:
         for name, system in systems.items():
             connections[name], theirs = context.Pipe()
             processes.append(context.Process(target=_serve, args=(theirs, {name: system}, images), daemon=True))
-            with _no_main():
+            with _no_main(), _uninterrupted():
                 processes[-1].start()
             theirs.close()
         yield ask
@@ -233,18 +254,31 @@ def _no_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Keep Ctrl-C from a process that is started here, for life: it ends by its parent, which is told of it too.
+
+    A handler of its own would come too late, after its imports.
+    """
+    resource_tracker.ensure_running()  # whose start would end the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(connection: Connection, systems: dict[str, Load], images: np.ndarray) -> None:
     """Answer until the other side is gone, however it went, which the workers of an executor would not notice."""
     ask = _here(systems, images)
-    while True:
-        try:
+    with suppress(EOFError, ConnectionError):
+        while True:
             question = connection.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
-        try:
-            connection.send(ask(*question))
-        except Exception as error:
-            connection.send(error)
+            try:
+                answer = ask(*question)
+            except Exception as error:
+                answer = error
+            connection.send(answer)
 
 
 def _seconds(run: Callable[[np.ndarray], object], images: np.ndarray, burst: int) -> list[float]:

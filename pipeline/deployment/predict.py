@@ -6,55 +6,15 @@ A folder stands for all images below it. `--model FILE` takes another ONNX file 
 
 import argparse
 import csv
-import json
 import sys
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from pipeline.deployment import latency
+from pipeline.deployment.service import BATCH, Predictor
 from pipeline.images import decoding
 from pipeline.project import errors, files, paths
 from pipeline.project.errors import PipelineError
-from pipeline.scoring import metrics
-
-BATCH = 64  # images asked about at once
-DECODED = 4  # images that a thread decodes in one go
-
-
-class Predictor:
-    """An exported model with all that it knows of its input: size, channels, class names."""
-
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        self.session = latency.session(path, threads)
-        try:
-            self.classes = json.loads(self.session.get_modelmeta().custom_metadata_map["classes"])
-            _, self.size, _, channels = self.session.get_inputs()[0].shape
-            self.mode = {1: "L", 3: "RGB"}[channels]
-        except (KeyError, ValueError):
-            raise PipelineError(f"{path} was not exported by this pipeline: it names no classes or no image.") from None
-
-    def log_probs(self, images: np.ndarray) -> np.ndarray:
-        """(samples, classes) float64. images: (samples, size, size, channels) uint8."""
-        return metrics.log_softmax(self.session.run(None, {"images": images})[0])
-
-    def predict(self, images: list[Path]) -> Iterator[tuple[Path, str, float] | PipelineError]:
-        """Each file's class and its probability, or why it could not be read, in order."""
-        decoded = decoding.each(lambda at: decoding.decode(images[at], self.size, self.mode), len(images), DECODED)
-        for start in range(0, len(images), BATCH):
-            batch = list(islice(decoded, BATCH))
-            pixels = [image for image in batch if isinstance(image, np.ndarray)]
-            rows = iter(np.exp(self.log_probs(np.stack(pixels))) if pixels else ())
-            for path, image in zip(images[start : start + BATCH], batch, strict=True):
-                if isinstance(image, PipelineError):
-                    yield image
-                else:
-                    probabilities = next(rows)
-                    best = int(probabilities.argmax())
-                    yield path, self.classes[best], float(probabilities[best])
 
 
 def main(*words: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -18,7 +19,7 @@ SUFFIXES = {suffix for suffix, form in Image.registered_extensions().items() if 
 LARGEST = 100_000_000  # pixels; more is taken for a file that means to fill the memory
 
 
-def decode(path: Path, size: int, mode: str) -> np.ndarray:
+def decode(path: Path | BinaryIO, size: int, mode: str) -> np.ndarray:
     """(size, size, channels) uint8: upright, cropped to a square in the middle, resized.
 
     Args:

@@ -1,6 +1,11 @@
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
 
 from pipeline.deployment import export, fusion, latency
@@ -36,9 +41,17 @@ def measured(files):
 
 def test_every_system_has_every_figure(measured):
     for row in measured.values():
-        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+        assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p95_ms"] and row["calls"] == 40
+        assert row["p50_ms_low"] <= row["p50_ms"] <= row["p50_ms_high"]
         assert row["images_per_second"] > 0 and row["load_ms"] > 0 and row["spread"] >= 0
         assert row["p50_ms_all_cores"] > 0 and row["images_per_second_all_cores"] > 0
+
+
+def test_percentiles_of_calls_have_bounds_and_a_rare_one_needs_ten_calls_beyond_it():
+    found = latency.percentiles(np.random.default_rng(0).permutation(np.arange(1.0, 1001.0)))
+    assert found["calls"] == 1000 and (found["p99_ms"], found["p99_ms_low"]) == (pytest.approx(990.01), 983)
+    few = latency.percentiles(np.arange(1.0, 1000.0))
+    assert few["p99_ms"] is few["p99_ms_low"] is few["p99_ms_high"] is None and few["p95_ms_high"] > few["p95_ms"]
 
 
 def test_a_model_of_a_hundred_times_the_arithmetic_takes_longer_and_more_memory(measured):
@@ -90,3 +103,70 @@ def test_a_process_that_times_has_imported_nothing_of_the_script_that_started_it
     )
     result = run(sys.executable, "-m", "script", cwd=tmp_path, PYTHONPATH=str(CHECKOUT))
     assert result.stderr == "error: {'onnxruntime'}\n"
+
+
+def test_no_process_that_times_has_a_progress_bar(tmp_path):
+    """tqdm keeps a thread that wakes up meanwhile."""
+    script = (
+        "import sys, numpy\n"
+        "from pipeline.deployment import latency\n"
+        "images = numpy.zeros((1, 8, 8, 1), numpy.uint8)\n"
+        "systems = {'x': lambda threads: lambda images: None}\n"
+        "latency.measure(systems, images, latency.Timing(1, {1: 1}, 0), apart=False)\n"
+        "print('tqdm' in sys.modules)\n"
+    )
+    assert run(sys.executable, "-c", script, cwd=CHECKOUT).stdout == "False\n"
+
+
+def test_a_bar_sees_every_turn_and_what_it_is_of():
+    seen = []
+
+    def bar(turns, title):
+        seen.append((len(turns), title))
+        return turns
+
+    systems = {"x": lambda threads: lambda images: None}
+    latency.measure(systems, toys.images(1), Timing(1, {1: 20}, 5, all_cores=True), apart=False, bar=bar)
+    assert seen == [(3, f"round {number}{more}, batch 1") for number in (1, 2) for more in ("", ", all cores")]
+
+
+PROBE = """
+import os, time
+from pathlib import Path
+def sleep():
+    Path("asleep").touch()
+    time.sleep(600)
+if {while_imported} and Path("begun").exists():
+    sleep()
+class Probe:
+    def __call__(self, threads):
+        sleep()
+"""
+SCRIPT = """
+import numpy
+from pathlib import Path
+from pipeline.deployment import latency
+from pipeline.project import errors
+from probe import Probe
+Path("begun").touch()
+images = numpy.zeros((1, 8, 8, 1), numpy.uint8)
+errors.run(lambda: latency.measure({'x': Probe(), 'y': Probe()}, images, latency.Timing(1, {1: 1}, 0)))
+"""
+
+
+@pytest.mark.parametrize("while_imported", [True, False])
+def test_an_interrupt_of_all_processes_at_once_is_one_sentence(tmp_path, while_imported):
+    (tmp_path / "probe.py").write_text(PROBE.format(while_imported=while_imported))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=os.environ | {"PYTHONPATH": f"{CHECKOUT}{os.pathsep}."},
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
+    while not (tmp_path / "asleep").exists():
+        time.sleep(0.01)
+    descendants = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert errors.startswith("error: Interrupted") and len(errors.splitlines()) == 1 and process.returncode == 1
+    assert descendants and not psutil.wait_procs(descendants, timeout=5)[1]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.deployment import export, latency
-from pipeline.deployment.predict import Predictor
+from pipeline.deployment.service import Predictor
 from pipeline.images import decoding
 from pipeline.project.data import Info
 from pipeline.project.errors import PipelineError
