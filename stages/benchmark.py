@@ -38,7 +38,7 @@ def main() -> None:
     by_seed = comparison.over_seeds(methods, test.labels)
     students = [(entry, method) for entry, method in zip(entries, methods, strict=True) if entry.kind == "student"]
     shipped = {entry.name: entry.models[method.shipped] for entry, method in students}
-    text = tables.markdown(tables.comparison(rows, pairs, by_seed, len(test), measured["machine"]))
+    text = tables.markdown(tables.comparison(rows, pairs, by_seed, len(test), measured))
     files.write_text(paths.BENCHMARK_MARKDOWN, text)
     for table, path in ((rows, paths.BENCHMARK_CSV), (pairs, paths.PAIRS),
                         (comparison.predictions(methods, test.labels), paths.PREDICTIONS)):  # fmt: skip

@@ -57,8 +57,8 @@ def main() -> None:
 
 def _comparison(rows: pd.DataFrame, by_seed: dict[str, dict[str, float]], ships: str, samples: int) -> list[Section]:
     """What ships and the short table, then the other tables in folds. samples: of test."""
-    machine = files.read_json(paths.LATENCY)["machine"]
-    parts = tables.comparison(rows, pd.read_csv(paths.PAIRS), by_seed, samples, machine)
+    measured = files.read_json(paths.LATENCY)
+    parts = tables.comparison(rows, pd.read_csv(paths.PAIRS), by_seed, samples, measured)
     (heading, short), *others = parts.items()
     trade_off = _picture(paths.TRADE_OFF, "test accuracy against the latency of one image, for every method")
     pictures = [_picture(paths.RELIABILITY, "accuracy against confidence on test"),

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from pipeline.deployment import latency
 from pipeline.deployment.latency import Ask, Load
 from pipeline.project.errors import PipelineError
+from pipeline.scoring import statistics
 
 
 @dataclass(frozen=True)
@@ -97,26 +98,18 @@ def measure(
     return costs
 
 
-def percentiles(milliseconds: np.ndarray) -> dict[str, float]:
-    """`calls`, and `p50_ms`, `p90_ms`, `p95_ms` of them; `p99_ms` only where BEYOND calls are slower than it.
+def percentiles(milliseconds: np.ndarray) -> dict[str, float | None]:
+    """`p50_ms`, `p90_ms`, `p95_ms`, `p99_ms` of (calls,) times, their intervals as `_low` and `_high`, and `calls`.
 
-    Each has a 95 % interval between two order statistics, `p50_ms_low` and `p50_ms_high` and so on: the calls below the
-    true percentile are binomial (Conover 1999, section 3.2). It takes calls for independent, which those of a process
-    are not quite. A bound that would lie beyond the slowest call, or below the fastest, is left out.
+    None: there are too few calls for that number, of p99 fewer than BEYOND beyond it. The intervals take calls for
+    independent: they do not cover by what one set of processes differs from another.
     """
-    from scipy.stats import binom  # a second to import
-
-    ordered, calls = np.sort(milliseconds), len(milliseconds)
-    row: dict[str, float] = {"calls": calls}
+    row: dict[str, float | None] = {"calls": len(milliseconds)}
     for percent in PERCENTILES:
-        if percent == 99 and calls * (100 - percent) / 100 < BEYOND:
-            continue
-        row[f"p{percent}_ms"] = float(np.percentile(ordered, percent))
-        low, high = (int(position) for position in binom.ppf((0.025, 0.975), calls, percent / 100))
-        if low >= 1:
-            row[f"p{percent}_ms_low"] = float(ordered[low - 1])
-        if high < calls:
-            row[f"p{percent}_ms_high"] = float(ordered[high])
+        found: tuple[float | None, ...] = (None, None, None)
+        if percent != 99 or len(milliseconds) >= 100 * BEYOND:
+            found = statistics.percentile(milliseconds, percent)
+        row |= zip((f"p{percent}_ms", f"p{percent}_ms_low", f"p{percent}_ms_high"), found, strict=True)
     return row
 
 

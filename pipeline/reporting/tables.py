@@ -1,5 +1,7 @@
 """The comparison as people read it: tables whose cells are texts, and the sentences that explain them."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -38,11 +40,13 @@ WORTH = {
     "NLL, calibrated": "{nll_calibrated:z.3f}",
     "ECE %, calibrated": "{ece_calibrated:.1f}",
 }
+PERCENTILE = "{{p{0}_ms:.3f}} [{{p{0}_ms_low:.3f}}, {{p{0}_ms_high:.3f}}]"
 COST = {
     "method": "{title}",
     "parameters": "{parameters:.2f} M",
     "multiply-adds": "{multiply_adds:.1f} M",
-    "p50, p90, p95 ms": "{p50_ms:.3f}, {p90_ms:.3f}, {p95_ms:.3f}",
+    **{f"p{percent} ms [95 %]": PERCENTILE.format(percent) for percent in (50, 90, 95, 99)},
+    "calls": "{calls:,.0f}",
     "all cores": "{p50_ms_all_cores:.3f}",
     "torch": "{p50_ms_torch:.3f}",
     "images/s": "{images_per_second:,.0f}",
@@ -50,6 +54,7 @@ COST = {
     "load": "{load_ms:.0f} ms",
     "two rounds": "{spread:.0f} %{unsteady}",
 }
+SERVICE = {name: form for name, form in COST.items() if name in ("method", "calls", "load") or "[95 %]" in name}
 OVERVIEW = {
     **{name: WORTH[name] for name in ("method", "accuracy % [95 %]", "the file's %", "over student alone")},
     **{name: SHORT[name] for name in ("one image", "file")},
@@ -69,13 +74,13 @@ def comparison(
     pairs: pd.DataFrame,
     by_seed: dict[str, dict[str, float]],
     samples: int,
-    machine: dict[str, str],
+    measured: dict[str, Any],
 ) -> dict[str, list[str | pd.DataFrame]]:
     """The comparison in short, what each method is worth, and what it costs: heading to paragraphs and tables.
 
     Args:
         rows, pairs, by_seed: table, pairs and over_seeds of pipeline.reporting.comparison. samples: of test.
-        machine: of pipeline.project.machine.
+        measured: what `time_models` wrote.
     """
     return {
         "Comparison": [
@@ -95,10 +100,14 @@ def comparison(
             *over_alone(rows, by_seed),
         ],
         "Cost of running": [
-            "One image at a time in ONNX Runtime on one thread and on all cores, and in eager torch; throughput at the "
-            "largest batch; two rounds: by how much their p50 differ.",
+            "One image at a time in ONNX Runtime on one thread and on all cores, and in eager torch; percentiles of so "
+            "many calls, as if these were independent, p99 where ten calls are beyond it (?: too few for that bound); "
+            "throughput at the largest batch; two rounds: by how much their p50 differ.",
             filled(COST, rows),
-            f"Measured on {', '.join(f'{key} {value}' for key, value in machine.items())}.",
+            f"End to end, as a service answers: the bytes of a {measured['end_to_end']['image']} are decoded, cropped, "
+            "resized, inferred and named, on the same threads.",
+            _served(measured["end_to_end"], rows),
+            f"Measured on {', '.join(f'{key} {value}' for key, value in measured['machine'].items())}.",
         ],
     }
 
@@ -122,9 +131,20 @@ def filled(columns: dict[str, str], rows: pd.DataFrame) -> pd.DataFrame:
     """
     if "balanced_accuracy" not in rows:
         columns = {title: form for title, form in columns.items() if "{balanced_accuracy" not in form}
-    readable = _readable(rows)
-    table = pd.DataFrame({title: [form.format(**row) for row in readable] for title, form in columns.items()})
-    return table.replace(r"^nan( \w+)?$", "", regex=True)
+    return _cells(columns, _readable(rows))
+
+
+def _cells(columns: dict[str, str], rows: list[dict[str, str | float]]) -> pd.DataFrame:
+    table = pd.DataFrame({title: [form.format(**row) for row in rows] for title, form in columns.items()})
+    table = table.replace(r"^nan( \w+| \[nan, nan\])?$", "", regex=True)
+    table = table.replace(r"(?<=[\[ ])nan(?=[,\]])", "?", regex=True)
+    return table.drop(columns=[title for title in table if title.startswith("p99") and not table[title].any()])
+
+
+def _served(end_to_end: dict[str, Any], rows: pd.DataFrame) -> pd.DataFrame:
+    kind = rows.set_index("method")["kind"][end_to_end["row"]]
+    row = {name: float("nan") if value is None else value for name, value in end_to_end.items()}
+    return _cells(SERVICE, [row | {"title": wording.title(kind, end_to_end["row"])}])
 
 
 def overview(rows: pd.DataFrame) -> pd.DataFrame:
@@ -178,7 +198,7 @@ def by_class(shares: dict[str, np.ndarray], counts: np.ndarray, classes: list[st
 
 def _readable(rows: pd.DataFrame) -> list[dict[str, str | float]]:
     """The rows in percent, megabytes, millions and minutes, with their titles and what marks a row."""
-    rows = rows.astype(dict.fromkeys(MILLIONS, float))
+    rows = rows.astype(dict.fromkeys([*MILLIONS, *rows.filter(regex=r"^p\d+_ms")], float))
     rows["title"] = [wording.title(*each) for each in zip(rows["kind"], rows["method"], strict=True)]
     for other in ("teacher", "alone"):
         differing = rows[f"gain_over_{other}_differing"]

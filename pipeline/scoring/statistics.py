@@ -1,4 +1,4 @@
-"""How sure a number is: intervals over samples, over seeds and over both, exact tests, Holm's correction."""
+"""How sure a number is: intervals over samples, seeds and both, order statistics, exact tests, Holm's correction."""
 
 import numpy as np
 
@@ -80,6 +80,19 @@ def bootstrap_interval(values: np.ndarray, resamples: int, seed: int) -> tuple[f
     """The 95 % interval of the mean of (samples,) values; of a paired difference where they are differences."""
     low, high = interval(bootstrap_means(values[None], resamples, seed)[:, 0])
     return float(low), float(high)
+
+
+def percentile(values: np.ndarray, percent: float) -> tuple[float, float | None, float | None]:
+    """A percentile of (samples,) independent values, and its 95 % interval (Conover 1999, section 3.2).
+
+    The bounds are two of the values, by how many of them the binomial distribution has below the percentile. None:
+    there are too few values for that bound.
+    """
+    from scipy.stats import quantile_test  # a second to import
+
+    bounds = quantile_test(values, p=percent / 100).confidence_interval(0.95)
+    low, high = (None if np.isnan(bound) else float(bound) for bound in bounds)
+    return float(np.percentile(values, percent)), low, high
 
 
 def paired_over_seeds(differences: np.ndarray) -> dict[str, float] | None:

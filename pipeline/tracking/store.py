@@ -176,9 +176,10 @@ def finished(client: "MlflowClient", experiment: str, stage: str) -> "list[Run]"
     return client.search_runs([known.experiment_id], wanted) if known else []
 
 
-def by_metric(split: str, rows: dict[str, dict[str, float]]) -> dict[str, float]:
-    """{row: {metric: value}} to {"split_metric/row": value}: the UI groups what stands before the slash."""
-    return {f"{split}_{metric}/{name}": value for name, row in rows.items() for metric, value in row.items()}
+def by_metric(split: str, rows: dict[str, dict[str, float | None]]) -> dict[str, float]:
+    """{row: {metric: value}} to {"split_metric/row": value}, without None: the UI groups what is before the slash."""
+    every = {f"{split}_{metric}/{name}": value for name, row in rows.items() for metric, value in row.items()}
+    return {name: value for name, value in every.items() if value is not None}
 
 
 def stages_experiment(tracking: Tracking) -> str:

@@ -56,29 +56,14 @@ def test_memory_is_that_of_one_image_and_that_of_the_largest_batch(monkeypatch):
     assert (row["memory_bytes"], row["memory_bytes_largest_batch"]) == (1000, 64_000)
 
 
-def test_percentiles_have_the_interval_of_order_statistics():
-    """Of 1 to 100, by binomial tables: 95 % of samples have 40 to 60 below the median, and 84 to 95 below p90."""
-    row = measuring.percentiles(np.random.default_rng(0).permutation(np.arange(1.0, 101.0)))
-    assert (row["calls"], row["p50_ms"], row["p50_ms_low"], row["p50_ms_high"]) == (100, 50.5, 40, 61)
-    assert (row["p90_ms_low"], row["p90_ms_high"]) == (84, 96)
-
-
-def test_the_interval_of_a_percentile_holds_it_as_often_as_it_says():
-    random, held = np.random.default_rng(0), []
-    for _ in range(1000):
-        row = measuring.percentiles(random.exponential(size=400))
-        held.append(row["p95_ms_low"] <= -np.log(0.05) <= row["p95_ms_high"])
-    assert 0.935 < np.mean(held) < 0.985
-
-
 def test_the_99th_percentile_needs_ten_calls_beyond_it():
-    assert "p99_ms" not in measuring.percentiles(np.arange(999.0))
+    assert measuring.percentiles(np.arange(999.0))["p99_ms"] is None
     assert measuring.percentiles(np.arange(1001.0))["p99_ms"] == 990
 
 
-def test_a_bound_that_no_call_gives_is_left_out():
+def test_percentiles_say_of_how_many_calls_they_are_and_which_bound_these_do_not_give():
     row = measuring.percentiles(np.arange(20.0))
-    assert "p95_ms_low" in row and "p95_ms_high" not in row
+    assert (row["calls"], row["p50_ms"], row["p95_ms_low"], row["p95_ms_high"]) == (20, 9.5, 16, None)
 
 
 def test_a_model_of_a_hundred_times_the_arithmetic_takes_longer_and_more_memory(measured):

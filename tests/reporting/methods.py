@@ -19,6 +19,14 @@ def deciding(*wrong_in_four):
 
 
 ONE, TWO = np.ones(1), np.array([2.0, 0.5])
+
+
+def percentiles(**found):
+    """The columns of these percentiles, each with its bounds."""
+    return {f"{name}_ms{bound}": value for name, values in found.items()
+            for bound, value in zip(("", "_low", "_high"), values, strict=True)}  # fmt: skip
+
+
 METHODS = [
     Method("big", "teacher", deciding([0]), ONE),
     Method("small", "teacher", deciding([0, 1]), ONE),
@@ -29,7 +37,8 @@ METHODS = [
 ]
 COSTS = {
     name: {"parameters": parameters, "multiply_adds": float("nan") if name == "simple" else 2e6, "size_bytes": size,
-           "p50_ms": 2.0**i, "p95_ms": 3.0**i, "p90_ms": 2.5**i, "p50_ms_all_cores": 1.5**i,
+           **percentiles(p50=(2.0**i, 1.0, 70.0), p90=(2.5**i, 2.0, 200.0), p95=(3.0**i, 2.0, None), p99=(None,) * 3),
+           "calls": 40, "p50_ms_all_cores": 1.5**i,
            "p50_ms_torch": float("nan") if name in ("simple", "weighted") else 5.0**i,
            "images_per_second": 100.0, "images_per_second_all_cores": 150.0, "load_ms": 10.0, "memory_bytes": 3e6,
            "spread": 0.2 if name == "small" else 0.01, "train_seconds": 60.0 * i, "train_images": 5e5 * i}

@@ -5,7 +5,9 @@ import pytest
 from pipeline.reporting import comparison, tables
 from tests.reporting.methods import COSTS, LABELS, METHODS
 
-MACHINE = {"processor": "abacus", "cores": "2"}
+SERVED = {"row": "ensemble", "image": "JPEG of 500x375 pixels"} | COSTS["ensemble"]
+SERVED |= {"p99_ms": 5.0, "p99_ms_low": 4.0, "load_ms": 70.0}
+MEASURED = {"machine": {"processor": "abacus", "cores": "2"}, "end_to_end": SERVED}
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +18,7 @@ def rows():
 @pytest.fixture(scope="module")
 def text(rows):
     pairs, by_seed = comparison.pairs(METHODS, LABELS, 2000, seed=0), comparison.over_seeds(METHODS, LABELS)
-    return tables.markdown(tables.comparison(rows, pairs, by_seed, len(LABELS), MACHINE))
+    return tables.markdown(tables.comparison(rows, pairs, by_seed, len(LABELS), MEASURED))
 
 
 def lines(text, method):
@@ -26,7 +28,7 @@ def lines(text, method):
 
 
 def test_markdown_has_a_line_a_method_in_each_table(text):
-    for name in ("teacher big", "teacher small", "simple average", "student alone", "student from the ensemble"):
+    for name in ("teacher big", "teacher small", "simple average", "student alone"):
         assert len(lines(text, name)) == 3
     assert "40 test images" in text and "2 seeds" in text and "processor abacus" in text
     assert "The simple average over the mean single teacher: +37.50 [" in text
@@ -38,13 +40,21 @@ def test_markdown_shows_the_numbers_of_the_table(text):
     assert short == ["37.50", "-37.50", "16.000 ms", "0.2 x", "3.0 MB", "0.00 MB", "10.0 x", "4.0 min, 2.00 M"]
     assert worth[0].startswith("37.50 [") and worth[1:3] == ["50.00", "17.68"]
     assert worth[3].startswith("-37.50 [-") and worth[3].endswith("] *") and worth[4] == "+0.00 [+0.00, +0.00]"
-    assert cost == ["0.00 M", "2.0 M", "16.000, 39.062, 81.000", "5.062", "625.000", "100", "150", "10 ms", "1 %"]
+    times = ["16.000 [1.000, 70.000]", "39.062 [2.000, 200.000]", "81.000 [2.000, ?]", "40"]
+    assert cost == ["0.00 M", "2.0 M", *times, "5.062", "625.000", "100", "150", "10 ms", "1 %"]
     assert lines(text, "teacher small")[2][-1] == "20 %, too unsteady to compare"
+
+
+def test_what_a_service_takes_from_end_to_end_is_a_row_of_its_own(text):
+    *_, served = lines(text, "student from the ensemble")
+    assert served == ["32.000 [1.000, 70.000]", "97.656 [2.000, 200.000]", "243.000 [2.000, ?]", "5.000 [4.000, ?]",
+                      "40", "70 ms"]  # fmt: skip
+    assert "a JPEG of 500x375 pixels" in text
 
 
 def test_what_a_method_has_not_is_an_empty_cell(text):
     assert lines(text, "teacher big")[1][1:3] == ["", ""]  # the seed that ships, and the spread over seeds of one
-    assert lines(text, "simple average")[2][4] == ""  # the time in torch of several models
+    assert lines(text, "simple average")[2][7] == ""  # the time in torch of several models
     assert lines(text, "simple average")[2][1] == ""  # a count that torch could not make
 
 
@@ -55,7 +65,7 @@ def test_a_method_may_be_called_nan(rows):
 
 def test_the_table_of_one_seed_says_so(rows):
     pairs = comparison.pairs(METHODS, LABELS, 100, seed=0)
-    text = tables.markdown(tables.comparison(rows.assign(seeds=1), pairs, {}, 40, MACHINE))
+    text = tables.markdown(tables.comparison(rows.assign(seeds=1), pairs, {}, 40, MEASURED))
     assert "the mean over 1 seed, of which" in text and "t-test" not in text
 
 

@@ -3,7 +3,7 @@ from math import atan, comb, pi, sqrt
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 from scipy.stats import t as student
 
 from pipeline.scoring import statistics
@@ -199,3 +199,24 @@ def test_intervals_of_a_mean_accuracy_cover_the_truth_and_widen_where_seeds_diff
     low, high = statistics.accuracy_interval(hits)
     alone = binomtest(90, 100).proportion_ci()
     assert low < alone.low and high > alone.high
+
+
+def test_the_bounds_of_a_percentile_are_the_values_of_the_ranks_of_the_binomial_distribution():
+    values = np.random.default_rng(0).permutation(np.arange(1.0, 201.0))
+    assert statistics.percentile(values, 90) == (pytest.approx(180.1), 171, 189)
+    below = binom(200, 0.9)
+    assert below.cdf(188) - below.cdf(170) >= 0.95 > below.cdf(187) - below.cdf(171)
+
+
+def test_a_bound_for_which_there_are_too_few_values_is_none():
+    value, low, high = statistics.percentile(np.arange(1.0, 21.0), 95)
+    assert (value, low, high) == (pytest.approx(19.05), 17, None)
+
+
+@pytest.mark.parametrize("percent", [50, 90, 95])
+def test_the_interval_of_a_percentile_covers_it_as_often_as_it_says(percent):
+    random, true, covered = np.random.default_rng(0), -np.log(1 - percent / 100), 0
+    for _ in range(500):
+        _, low, high = statistics.percentile(random.exponential(size=200), percent)
+        covered += low <= true <= high
+    assert covered >= 465  # of 95 % of 500, three deviations down at most

@@ -30,7 +30,8 @@ def test_the_table_has_a_row_for_every_method_and_no_empty_cell(digits):
     assert list(rows.index[:-4]) == [*MEMBERS, "simple", *METHODS, *STUDENTS]
     assert list(rows.index[-3:]) == [f"{name}_int8" for name in STUDENTS]
     assert rows.index[-4].removesuffix("_int8") in MEMBERS
-    assert rows.drop(columns=["accuracy_std", "p50_ms_torch"]).notna().all(axis=None)
+    few = [name for name in rows if name.startswith("p99") or name in ("p90_ms_high", "p95_ms_high")]  # calls
+    assert rows.drop(columns=["accuracy_std", "p50_ms_torch", *few]).notna().all(axis=None)
     assert rows.loc[[*MEMBERS, *STUDENTS], "p50_ms_torch"].notna().all()
     assert (rows["accuracy_low"] <= rows["accuracy"]).all() and (rows["accuracy"] <= rows["accuracy_high"]).all()
     assert (rows["p50_ms"] <= rows["p95_ms"]).all()
