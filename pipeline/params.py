@@ -346,7 +346,7 @@ class Tracking(Block):
 
 
 class Ci(Block):
-    """max_regression: how far below the base an accuracy may be, as a fraction; see pipeline.reporting.review."""
+    """max_regression: how far below the base an accuracy on val may be, a fraction; see pipeline.reporting.review."""
 
     max_regression: Probability
 

@@ -48,7 +48,7 @@ def main(name: str) -> None:
         paths.record("cache_logits", name),
         settings.tracking,
         params={key: getattr(settings, key) for key in ("seed", "views", "student_views", "logits", "compute")},
-        metrics=scores,
+        metrics={**scores, "cache_seconds": sum(checkpoint.seconds for checkpoint in checkpoints)},
         artifacts=[folder / "manifest.json"],
     )
     for checkpoint in checkpoints:

@@ -15,6 +15,7 @@ UNSTEADY = 0.1  # by which part the p50 of two rounds may differ
 PERCENT = r"^((balanced_|shipped_)?accuracy|ece|ece_calibrated|spread|gain_over_(teacher|alone))(_low|_high|_std)?$"
 MILLIONS = ["memory_bytes", "size_bytes", "train_images", "parameters", "multiply_adds"]
 GAIN = "{{gain_over_{0}:+z.2f}} [{{gain_over_{0}_low:+z.2f}}, {{gain_over_{0}_high:+z.2f}}]{{{0}_few}}"
+OF_FILE = "{of_file}"  # of the seed that ships; no column where each row has one seed
 # The columns of each table: what a cell says of a row of pipeline.reporting.comparison.table, in these units.
 SHORT = {
     "method": "{title}",
@@ -30,7 +31,7 @@ SHORT = {
 WORTH = {
     "method": "{title}",
     "accuracy % [95 %]": "{accuracy:.2f} [{accuracy_low:.2f}, {accuracy_high:.2f}]",
-    "the file's %": "{of_file}",
+    "the file's %": OF_FILE,
     "balanced %": "{balanced_accuracy:.2f}",  # where classes are not equally frequent
     "± seeds": "{accuracy_std:.2f}",
     "over best teacher on val": GAIN.format("teacher") + "{teacher_star}",
@@ -131,6 +132,8 @@ def filled(columns: dict[str, str], rows: pd.DataFrame) -> pd.DataFrame:
     """
     if "balanced_accuracy" not in rows:
         columns = {title: form for title, form in columns.items() if "{balanced_accuracy" not in form}
+    if rows["seeds"].max() == 1:
+        columns = {title: form for title, form in columns.items() if form != OF_FILE}
     return _cells(columns, _readable(rows))
 
 

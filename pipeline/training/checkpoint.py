@@ -43,7 +43,7 @@ class Checkpoint:
         parts = {"params": params, "data": data, "code": _code(), "machine": machine}
         texts = {part: json.dumps(value, sort_keys=True) for part, value in parts.items()}
         self.belongs = {part: hashlib.sha256(text.encode()).hexdigest() for part, text in texts.items()}
-        self._written = time.monotonic()
+        self._written, self.seconds = time.monotonic(), 0.0
 
     def due(self) -> bool:
         """Has the interval passed since the last one?"""
@@ -88,6 +88,8 @@ class Checkpoint:
     ) -> None:
         """Write an array of that shape to `path` from consecutive parts of it, going on after those that are there.
 
+        `seconds` is then what all of them took, those before an interruption too.
+
         Args:
             chunks: the parts from that number on. How they are cut must not change from run to run.
         """
@@ -102,7 +104,8 @@ class Checkpoint:
             header = files.array_header(shape, dtype)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(header)
-            state, digest = {"chunks": 0, "bytes": len(header)}, hashlib.sha256(header)
+            state, digest = {"chunks": 0, "bytes": len(header), "seconds": 0.0}, hashlib.sha256(header)
+        began = time.perf_counter() - state["seconds"]
         with files.naming(path), path.open("ab") as file:
             written = state["chunks"]
             for chunk in chunks(written):
@@ -111,13 +114,14 @@ class Checkpoint:
                 digest.update(part)
                 written += 1
                 if self.due():
-                    self._mark(file, written, digest)
-            self._mark(file, written, digest)
+                    self._mark(file, written, digest, time.perf_counter() - began)
+            self.seconds = time.perf_counter() - began
+            self._mark(file, written, digest, self.seconds)
 
-    def _mark(self, file: Any, chunks: int, digest: Any) -> None:
+    def _mark(self, file: Any, chunks: int, digest: Any, seconds: float) -> None:
         file.flush()
         os.fsync(file.fileno())
-        self.save({"chunks": chunks, "bytes": file.tell(), "sha256": digest.hexdigest()})
+        self.save({"chunks": chunks, "bytes": file.tell(), "sha256": digest.hexdigest(), "seconds": seconds})
 
 
 def _code() -> dict[str, str]:

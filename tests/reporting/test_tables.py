@@ -66,7 +66,7 @@ def test_a_method_may_be_called_nan(rows):
 def test_the_table_of_one_seed_says_so(rows):
     pairs = comparison.pairs(METHODS, LABELS, 100, seed=0)
     text = tables.markdown(tables.comparison(rows.assign(seeds=1), pairs, {}, 40, MEASURED))
-    assert "the mean over 1 seed, of which" in text and "t-test" not in text
+    assert "the mean over 1 seed, of which" in text and "t-test" not in text and "| the file's" not in text
 
 
 def test_balanced_accuracy_is_a_column_where_it_can_differ(rows):

@@ -130,6 +130,43 @@ def test_an_array_grows_on_where_it_stopped(tmp_path, killed_at):
     assert asked == []
 
 
+@pytest.mark.parametrize("killed_at", range(1, 6))
+def test_what_an_array_cost_before_an_interruption_is_counted(tmp_path, monkeypatch, killed_at):
+    """A clock that goes a second a part: six parts take six, whether or not they were killed on the way."""
+    clock = [0.0]
+    monkeypatch.setattr(checkpoint.time, "perf_counter", lambda: clock[0])
+
+    def ticking(chunks):
+        def slow(first):
+            for chunk in chunks(first):
+                clock[0] += 1
+                yield chunk
+
+        return slow
+
+    with pytest.raises(Killed):
+        grow(tmp_path, ticking(parts(killed_at)[0]))
+    clock[0] += 1000
+    for _ in range(2):  # one that is whole costs nothing more
+        resumed = of(tmp_path)
+        resumed.grow(tmp_path / "x.npy", ARRAY.shape, ARRAY.dtype, ticking(parts()[0]))
+        assert resumed.seconds == 6
+
+
+def test_what_training_cost_before_an_interruption_is_counted(tmp_path, monkeypatch):
+    with pytest.raises(Killed):
+        train(of(tmp_path), killed_at=4)
+    saved = of(tmp_path)
+    state = saved.load()
+    state["at"]["seconds"] = 5000.0
+    saved.save(state)
+    lesson = Lesson(
+        TRAIN, np.arange(20), replace(toys.VIEWS, count=None), lambda out, labels, *_: label_loss(out, labels)
+    )
+    trainer = Trainer(toys.classifier(architecture=DROPOUT), SETTINGS, lesson, toys.CPU, seed=0, name="toy")
+    assert trainer.fit(VAL, saved).cost["seconds"] > 5000
+
+
 def test_an_array_that_changed_since_its_checkpoint_starts_anew(tmp_path, capsys):
     grow(tmp_path, parts()[0])
     content = bytearray((tmp_path / "x.npy").read_bytes())
