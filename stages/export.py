@@ -26,7 +26,8 @@ def main(kind: str, name: str, seed: str = "") -> None:
     device, val, began = devices.device(settings.compute), data.open_split(paths.PREPARED, "val"), time.perf_counter()
     rows = _export(model, val, device)
     for version, row in rows.items():
-        print(f"{model}, {version}: " + ", ".join(f"{key} {value:.6g}" for key, value in row.items()), flush=True)
+        known = (f"{key} {value:.6g}" for key, value in row.items() if value is not None)
+        print(f"{model}, {version}: {', '.join(known)}", flush=True)
     store.log(
         record,
         paths.record(f"export_{kind}", item),
@@ -37,7 +38,7 @@ def main(kind: str, name: str, seed: str = "") -> None:
     )
 
 
-def _export(name: str, val: Split, device: torch.device) -> dict[str, dict[str, float]]:
+def _export(name: str, val: Split, device: torch.device) -> dict[str, dict[str, float | None]]:
     """Write both files of a model and what they are worth: its size, and how each version agrees with torch."""
     model = models.load(paths.weights(name))
     exact = inference.predict(model, val.images, device, exact=True)

@@ -5,7 +5,8 @@ import io
 import json
 import logging
 import warnings
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -26,10 +27,11 @@ def to_onnx(model: Classifier, path: Path) -> None:
     info = model.info
     example = torch.zeros(2, info.image_size, info.image_size, len(info.mean), dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+    traced = folded(model.cpu().eval())
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), unfused(traced):
         warnings.simplefilter("ignore")  # of the exporter's own making
         program = torch.onnx.export(
-            folded(model.cpu().eval()),
+            traced,
             (example,),
             dynamo=True,
             input_names=["images"],
@@ -42,6 +44,19 @@ def to_onnx(model: Classifier, path: Path) -> None:
     onnx.helper.set_model_props(proto, {"classes": json.dumps(info.classes)})
     with files.atomic_write(path) as temporary:
         onnx.save(proto, temporary)
+
+
+@contextmanager
+def unfused(model: nn.Module) -> Iterator[None]:
+    """Attention written out as products and a softmax, as the exporter refuses the fused one that adds a position."""
+    attentions = [module for module in model.modules() if getattr(module, "fused_attn", False)]
+    for module in attentions:
+        module.fused_attn = False
+    try:
+        yield
+    finally:
+        for module in attentions:
+            module.fused_attn = True
 
 
 def folded(model: Classifier) -> Classifier:

@@ -127,7 +127,7 @@ def filled(columns: dict[str, str], rows: pd.DataFrame) -> pd.DataFrame:
 
 def _cells(columns: dict[str, str], rows: list[dict[str, str | float]]) -> pd.DataFrame:
     table = pd.DataFrame({title: [form.format(**row) for row in rows] for title, form in columns.items()})
-    table = table.replace(["nan", "nan [nan, nan]"], "").replace(r"(?<=[\[ ])nan(?=[,\]])", "?", regex=True)
+    table = table.replace(["nan", "nan M", "nan [nan, nan]"], "").replace(r"(?<=[\[ ])nan(?=[,\]])", "?", regex=True)
     return table.drop(columns=[title for title in table if title.startswith("p99") and not table[title].any()])
 
 

@@ -18,6 +18,7 @@ from pipeline.project.data import Split
 from pipeline.project.errors import PipelineError
 from pipeline.project.randomness import derive
 from pipeline.scoring import metrics
+from pipeline.training import models
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.inference import precision, predict
 from pipeline.training.models import Classifier
@@ -249,12 +250,12 @@ def shuffled(samples: int, random: np.random.Generator) -> np.ndarray:
 
 
 def freeze_body(model: Classifier, frozen: bool) -> None:
-    """Keep all but the head from learning, or let it learn; a frozen body is in eval mode."""
-    head = model.net.get_classifier()
+    """Keep all but the head, or both heads, from learning, or let it learn; a frozen body is in eval mode."""
     model.requires_grad_(not frozen)
     model.train(not frozen)
-    head.requires_grad_(True)
-    head.train()
+    for head in models.heads(model):
+        head.requires_grad_(True)
+        head.train()
 
 
 def adamw(model: Classifier, settings: Training) -> torch.optim.Optimizer:
