@@ -1,7 +1,7 @@
 """Can a model be trained, exported and made INT8? `python -m pipeline.deployment.tryout` knows before it is trained.
 
-Words are names of timm's, for the images of params.yaml; without a word it tries every model of params.yaml. Weights
-are random, images are noise.
+Words are teachers of params.yaml, `student`, or names of timm's; without a word it tries every model of params.yaml.
+Images are noise of the size that params.yaml says.
 """
 
 import tempfile
@@ -15,8 +15,8 @@ import torch
 
 from pipeline import params
 from pipeline.deployment import export, latency, quantisation
-from pipeline.params import Architecture, Params
-from pipeline.project import data, errors, paths
+from pipeline.params import Architecture, Data
+from pipeline.project import errors
 from pipeline.project.data import Info
 from pipeline.project.errors import PipelineError
 from pipeline.training import loop, models
@@ -45,12 +45,9 @@ class Trial:
 
 def main(*names: str) -> None:
     settings = params.load()
-    info = _info(settings)
-    wanted = dict(settings.teachers) | {"student": settings.student}
-    if names:
-        wanted = {name: settings.student.model_copy(update=_plain(name)) for name in names}
-    failed = []
-    for name, architecture in wanted.items():
+    info, known, failed = _info(settings.data), {**settings.teachers, "student": settings.student}, []
+    for name in names or known:
+        architecture = known.get(name) or settings.student.model_copy(update=_plain(name))
         try:
             print(f"{name}: {tried(architecture, info)}", flush=True)
         except PipelineError as error:
@@ -111,12 +108,9 @@ def _saying(name: str, what: str) -> Iterator[None]:
         raise PipelineError(f"`{name}` can't {what}: {type(error).__name__}: {reason}") from None
 
 
-def _info(settings: Params) -> Info:
-    """What `prepare` says of the images, or what params.yaml says where it has not run."""
-    if paths.PREPARED.exists():
-        return data.open_info(paths.PREPARED)
-    channels = 1 if settings.data.mode == "gray" or settings.data.source in ("digits", "fashion_mnist") else 3
-    return Info(["first", "second"], settings.data.image_size, [0.5] * channels, [0.25] * channels, {})
+def _info(asked: Data) -> Info:
+    channels = 1 if asked.mode == "gray" or asked.source in ("digits", "fashion_mnist") else 3
+    return Info(["first", "second"], asked.image_size, [0.5] * channels, [0.25] * channels, {})
 
 
 def _plain(name: str) -> dict[str, object]:

@@ -2,10 +2,10 @@
 
 import pytest
 
+from pipeline.deployment.families import MEMBERS
 from pipeline.deployment.tryout import tried
 from pipeline.project.data import Info
 from tests import toys
-from tests.deployment.families import MEMBERS
 
 pytestmark = pytest.mark.long
 
