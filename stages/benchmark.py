@@ -96,15 +96,18 @@ def _costs(
     sizes = {name: files.read_json(paths.export_scores(name))["model"] for name in settings.models()}
     rows = {}
     for entry in entries:
-        size = {
-            key: sum(sizes[model].get(key, np.nan) for model in entry.system.members)
-            for key in ("parameters", "multiply_adds")
-        }
+        size = {key: _sum([sizes[model][key] for model in entry.system.members])
+                for key in ("parameters", "multiply_adds")}  # fmt: skip
         rows[entry.name] = measured[entry.name] | made[entry.name] | size
         if entry.kind in ("teacher", "student"):
             timed = entry.name if entry.kind == "teacher" else "student"
             rows[entry.name] |= {"p50_ms_torch": eager[timed]["p50_ms"]}
     return rows
+
+
+def _sum(values: list[int | None]) -> int | None:
+    """None where one is not known."""
+    return None if None in values else sum(values)
 
 
 def _training(settings: Params) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

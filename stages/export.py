@@ -3,7 +3,6 @@
 `python -m stages.export teacher NAME`, or `student ARM SEED`, or `baseline SEED`.
 """
 
-import sys
 import time
 from pathlib import Path
 
@@ -29,7 +28,8 @@ def main(kind: str, name: str, seed: str = "") -> None:
     device, began = devices.device(settings.compute), time.perf_counter()
     rows = _export(model, device)
     for version, row in rows.items():
-        print(f"{model}, {version}: " + ", ".join(f"{key} {value:.6g}" for key, value in row.items()), flush=True)
+        known = (f"{key} {value:.6g}" for key, value in row.items() if value is not None)
+        print(f"{model}, {version}: {', '.join(known)}", flush=True)
     store.log(
         record,
         paths.record(f"export_{kind}", item),
@@ -40,17 +40,13 @@ def main(kind: str, name: str, seed: str = "") -> None:
     )
 
 
-def _export(name: str, device: torch.device) -> dict[str, dict[str, float]]:
+def _export(name: str, device: torch.device) -> dict[str, dict[str, float | None]]:
     """Write both files of a model and what they are worth: its size, and how each version agrees with torch."""
     train, val = (data.open_split(paths.PREPARED, split) for split in ("train", "val"))
     model = models.load(paths.weights(name))
     exact = inference.predict(model, val.images, device, exact=True)
     export.to_onnx(model, paths.onnx(name))
-    rows = {"model": {"parameters": models.parameters(model)}}
-    if (count := models.multiply_adds(model)) is None:
-        print(f"warning: torch can't count what {name} multiplies, which the table leaves out", file=sys.stderr)
-    else:
-        rows["model"]["multiply_adds"] = count
+    rows = {"model": {"parameters": models.parameters(model), "multiply_adds": models.multiply_adds(model)}}
     rows["onnx"] = _row(paths.onnx(name), exact, val)
     parity.check(paths.onnx(name), rows["onnx"])
     int8 = quantisation.to_int8(paths.onnx(name), paths.int8(name), train.images[:CALIBRATED_ON])

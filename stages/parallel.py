@@ -24,7 +24,7 @@ from pipeline import params
 from pipeline.params import Compute
 from pipeline.project import errors
 from pipeline.project.errors import PipelineError
-from stages import preload
+from stages import preload, trying
 from stages.preload import Preloaded
 from stages.schedule import Schedule
 
@@ -170,11 +170,12 @@ def repro(jobs: str, *targets: str) -> list[str]:
         raise PipelineError(f"JOBS is {jobs}; it should be how many stages may run at once, such as 2.")
     interrupted = threading.Event()
     with _only_one() as lock, preload.start() as libraries:
-        settings = params.load().compute  # a mistake in it is told before DVC trips over it
+        settings = params.load()  # a mistake in it is told before DVC trips over it
+        trying.check(settings)
         from stages.dvc_stages import Stages  # DVC, beside the libraries: each takes seconds to import
 
         gc.enable()
-        return _run(int(jobs), Stages(targets, interrupted), settings, interrupted, libraries, lock)
+        return _run(int(jobs), Stages(targets, interrupted), settings.compute, interrupted, libraries, lock)
 
 
 def _run(

@@ -28,11 +28,11 @@ def to_onnx(model: Classifier, path: Path) -> None:
     info = model.info
     example = torch.zeros(2, info.image_size, info.image_size, len(info.mean), dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    model = folded(model.cpu().eval())
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), _unfused(model):
+    traced = folded(model.cpu().eval())
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), unfused(traced):
         warnings.simplefilter("ignore")  # of the exporter's own making
         program = torch.onnx.export(
-            model,
+            traced,
             (example,),
             dynamo=True,
             input_names=["images"],
@@ -48,15 +48,15 @@ def to_onnx(model: Classifier, path: Path) -> None:
 
 
 @contextmanager
-def _unfused(model: nn.Module) -> Iterator[None]:
-    """Write timm's attention out in products, as the exporter fails at torch's fused one with a mask or a bias."""
-    fused = [module for module in model.modules() if getattr(module, "fused_attn", False)]
-    for module in fused:
+def unfused(model: nn.Module) -> Iterator[None]:
+    """Attention written out as products and a softmax, as the exporter refuses the fused one that adds a position."""
+    attentions = [module for module in model.modules() if getattr(module, "fused_attn", False)]
+    for module in attentions:
         module.fused_attn = False
     try:
         yield
     finally:
-        for module in fused:
+        for module in attentions:
             module.fused_attn = True
 
 

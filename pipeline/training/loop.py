@@ -18,6 +18,7 @@ from pipeline.project.data import Split
 from pipeline.project.errors import PipelineError
 from pipeline.project.randomness import derive
 from pipeline.scoring import metrics
+from pipeline.training import models
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.inference import precision, predict
 from pipeline.training.models import Classifier
@@ -263,11 +264,10 @@ def shuffled(samples: int, random: np.random.Generator) -> np.ndarray:
 
 
 def freeze_body(model: Classifier, frozen: bool) -> None:
-    """Keep all but the head, or the two heads, from learning, or let it learn; a frozen body is in eval mode."""
-    heads = model.net.get_classifier()
+    """Keep all but the head, or both heads, from learning, or let it learn; a frozen body is in eval mode."""
     model.requires_grad_(not frozen)
     model.train(not frozen)
-    for head in heads if isinstance(heads, tuple) else (heads,):
+    for head in models.heads(model):
         head.requires_grad_(True)
         head.train()
 

@@ -1,6 +1,7 @@
 """A timm model with its own input size and normalisation, in one self-describing safetensors file."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,16 +98,25 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def heads(model: Classifier) -> tuple[nn.Module, ...]:
+    """What a new set of classes replaces: one layer, or two where a model learned from a teacher's answers too."""
+    found = model.net.get_classifier()
+    return found if isinstance(found, tuple) else (found,)
+
+
 def multiply_adds(model: Classifier) -> int | None:
-    """Of convolutions and matrix products for one image; None where torch's counter trips over the model's code."""
+    """Of convolutions and matrix products for one image; None, with a warning, where torch can't count them."""
     from torch.utils.flop_counter import FlopCounterMode
 
     info = model.info
     image = torch.zeros(1, info.image_size, info.image_size, len(info.mean), dtype=torch.uint8)
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with FlopCounterMode(display=False) as counter:  # without gradients it trips over a parameter's views
             model.eval().cpu()(image)
-    except Exception:  # it raises AssertionError where a view of a parameter is handed to a module, as in CaiT
+    except Exception as error:  # of its own assertions
+        name, reason = model.architecture.model, " ".join(str(error).split())[:200]
+        print(f"warning: The multiply-adds of `{name}` can't be counted ({type(error).__name__}: {reason}).",
+              file=sys.stderr)  # fmt: skip
         return None
     return counter.get_total_flops() // 2
 

@@ -109,6 +109,21 @@ def test_a_batch_norm_that_is_used_twice_or_has_no_statistics_ends_no_export(odd
     np.testing.assert_allclose(latency.onnx_logits(tmp_path / "odd.onnx", images), expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["beit_base_patch16_224", "vit_relpos_small_patch16_224"])
+def test_attention_that_adds_positions_is_exported_and_stays_fused_in_torch(name, tmp_path):
+    small = {"img_size": 8, "patch_size": 4, "embed_dim": 12, "depth": 1, "num_heads": 3}
+    model = toys.classifier(architecture=toys.architecture(model=name, kwargs=small), info=COLOURS)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    fused = [module.fused_attn for module in model.modules() if hasattr(module, "fused_attn")]
+    export.to_onnx(model, tmp_path / "model.onnx")
+    images = toys.images(7, channels=3)
+    expected = predict(model, images, toys.CPU, exact=True)
+    np.testing.assert_allclose(latency.onnx_logits(tmp_path / "model.onnx", images), expected, rtol=1e-4, atol=1e-4)
+    assert [module.fused_attn for module in model.modules() if hasattr(module, "fused_attn")] == fused == [True]
+
+
 def test_the_file_names_its_classes_input_and_output(exported):
     session = onnxruntime.InferenceSession(exported[1])
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == COLOURS.classes

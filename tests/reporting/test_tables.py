@@ -58,6 +58,11 @@ def test_what_a_method_has_not_is_an_empty_cell(text):
     assert lines(text, "simple average")[2][1] == ""  # a count that torch could not make
 
 
+def test_multiply_adds_that_are_not_known_are_an_empty_cell(rows):
+    counts = [None, *rows["multiply_adds"][1:]]
+    assert tables.filled(tables.COST, rows.assign(multiply_adds=counts))["multiply-adds"][:2].tolist() == ["", "2.0 M"]
+
+
 def test_a_method_may_be_called_nan(rows):
     renamed = rows.assign(method=["nan", *rows["method"][1:]])
     assert tables.filled(tables.SHORT, renamed)["method"][0] == "teacher nan"

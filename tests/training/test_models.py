@@ -94,6 +94,34 @@ def test_parameters_are_counted_without_buffers():
     assert models.parameters(model) == 3 * 4 + 4 + 4 + 4
 
 
+class Token(nn.Module):
+    """Hands a view of a parameter to a layer, as models with class tokens do."""
+
+    def __init__(self, learns):
+        super().__init__()
+        self.token, self.layer, self.learns = nn.Parameter(torch.ones(1, 6)), nn.Linear(6, 2), learns
+
+    def forward(self, images):
+        with torch.set_grad_enabled(self.learns and torch.is_grad_enabled()):
+            return self.layer(self.token.expand(len(images), -1))
+
+
+def test_multiply_adds_are_counted_where_a_layer_is_given_a_view_of_a_parameter():
+    model = toys.classifier()
+    model.net = Token(learns=True)
+    assert models.multiply_adds(model) == 6 * 2
+
+
+def test_multiply_adds_that_torch_can_not_count_are_missing_with_a_warning(capsys):
+    model = toys.classifier()
+    model.net = Token(learns=False)
+    assert models.multiply_adds(model) is None
+    warning = capsys.readouterr().err
+    assert (
+        warning.startswith("warning: The multiply-adds of `test_resnet` can't be counted") and warning.count("\n") == 1
+    )
+
+
 def test_an_unknown_name_is_refused_with_close_ones():
     with pytest.raises(PipelineError, match=r"no model `test_resnett`.*test_resnet\b"):
         models.build(toys.architecture(model="test_resnett"), toys.INFO)
@@ -157,10 +185,3 @@ def test_a_file_of_another_program_is_refused(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(PipelineError, match=r"model\.safetensors is missing"):
         models.load(tmp_path / "model.safetensors")
-
-
-def test_a_count_that_trips_over_a_model_is_missing_and_ends_nothing():
-    """CaiT hands a view of a parameter to a module, at which torch's counter raises."""
-    small = {"img_size": 8, "patch_size": 4, "depth": 1, "embed_dim": 8, "num_heads": 2}
-    model = toys.classifier(architecture=toys.architecture(model="cait_xxs24_224", kwargs=small))
-    assert models.multiply_adds(model) is None
