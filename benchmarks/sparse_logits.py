@@ -23,11 +23,11 @@ from pipeline.logits import topk
 from pipeline.project import errors
 
 CLASSES, GROUPS, INPUTS = 500, 25, 32
-TRAIN, TEST, LABELLED = 20_000, 20_000, 40_000  # samples: of the student, of the table, of the teacher
+TRAIN, TEST, LABELLED = 10_000, 10_000, 20_000  # samples: of the student, of the table, of the teacher
 TEMPERATURES, SEEDS, EPOCHS, BATCH = (1.0, 4.0), range(3), 8, 256
 K = 10  # of the present cache; all others have at most its bytes
-CACHES = 20  # drawn anew, for the bias of what is drawn
-MEASURED = 2000  # samples, for the bias
+CACHES = 10  # drawn anew, for the bias of what is drawn
+MEASURED = 1000  # samples, for the bias
 ID, SHARE, COUNT = 2, 2, 1  # bytes of a class, of a float16, of a count
 BYTES = topk.row_type(CLASSES, K)[0].itemsize
 
