@@ -63,11 +63,6 @@ MEMBERS = {  # a small one of each family, the side of the images that it is tri
     "efficientformer_l1": (224, {}),
     "levit_128s": (224, {}),
     "mixer_s32_224": (224, {}),
-    "poolformer_s12": (32, {}),
-    "caformer_s18": (32, {}),
-    "inception_next_atto": (32, {}),
-    "rexnet_100": (32, {}),
-    "hgnetv2_b0": (32, {}),
 }
 
 
