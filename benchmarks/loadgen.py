@@ -18,21 +18,22 @@ import pandas as pd
 from benchmarks import page
 from benchmarks.page import Figure
 from pipeline import params
-from pipeline.deployment import latency
-from pipeline.deployment.latency import OnnxFiles, Timing
+from pipeline.deployment import measuring
+from pipeline.deployment.latency import OnnxFile
+from pipeline.deployment.measuring import Timing
 from pipeline.project import data, errors, paths
 from pipeline.project.errors import PipelineError
 
 QUERIES = 24_576
 PERCENTILES = (50, 90, 95, 99)
-OURS, THEIRS, EMPTY = "pipeline.deployment.latency", "LoadGen", "LoadGen, no model"
+OURS, THEIRS, EMPTY = "pipeline.deployment.measuring", "LoadGen", "LoadGen, no model"
 
 
 def main(queries: str = str(QUERIES)) -> None:
     client, wanted, count = _client(), params.load().benchmark, int(queries)
     images = np.array(data.open_split(paths.PREPARED, "val").images)
-    deployed = OnnxFiles((paths.DEPLOYED,))
-    ours = latency.measure({OURS: deployed}, images[:1], Timing(wanted.threads, {1: count}, wanted.warmup))[OURS]
+    deployed = OnnxFile(paths.DEPLOYED)
+    ours = measuring.measure({OURS: deployed}, images[:1], Timing(wanted.threads, {1: count}, wanted.warmup))[OURS]
     run = deployed(wanted.threads)
     milliseconds = {
         OURS: {percent: ours[f"p{percent}_ms"] or np.nan for percent in PERCENTILES},
