@@ -23,13 +23,13 @@ from stages.starting import start_stage
 def main() -> None:
     record, settings = start_stage("benchmark")
     drop_stale(settings)
-    info, *splits = data.open_info(paths.PREPARED), *(data.open_split(paths.PREPARED, s) for s in ("val", "test"))
-    test = splits[1]
+    info = data.open_info(paths.PREPARED)
+    val, test = (data.open_split(paths.PREPARED, split) for split in ("val", "test"))
     fitted, measured = files.read_json(paths.ENSEMBLES), files.read_json(paths.LATENCY)
     trained = {name: files.read_json(paths.model_scores(name)) for name in settings.models()}
     entries = lineup.table_rows(list(settings.teachers), settings.student_arms(), fitted, trained)
     of_teachers = _cached_logits(settings, info)
-    methods = [_method(entry, of_teachers, *splits) for entry in entries]
+    methods = [_method(entry, of_teachers, val, test) for entry in entries]
     chosen, best = fitted["chosen"], fitted["best"]
     resamples, seed = settings.benchmark.bootstrap, derive(settings.seed, "bootstrap")
     rows = comparison.table(methods, test.labels, _costs(settings, entries, fitted, measured["methods"]),
