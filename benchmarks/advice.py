@@ -183,8 +183,7 @@ def _train(arm: Arm, seed: int) -> np.ndarray:
     settings = params.load()
     device = devices.device(settings.compute.model_copy(update={"threads": 1}))
     prepared, student = setting.Prepared.open(settings, device), fixed.student(settings, **arm.student)
-    seen = Views.unlimited if arm.views == "new" else Views.replayed
-    views = seen(settings.views, settings.student_views, settings.seed)
+    views = Views.alone(settings.views, settings.student_views, arm.views, settings.seed)
     distill, taught_by = None, None
     if arm.distill is not None:
         distill = settings.distill.model_copy(update={**DISTILL, **arm.distill})

@@ -12,8 +12,7 @@ from stages.training import Job, enter, train_and_save
 def main(student_seed: str) -> None:
     record, settings = start_stage("train_baseline", student_seed)
     room, student = enter(settings), settings.baseline_student()
-    seen = Views.unlimited if settings.baseline.views == "new" else Views.replayed
-    views = seen(settings.views, settings.student_views, settings.seed)
+    views = Views.alone(settings.views, settings.student_views, settings.baseline.views, settings.seed)
     loss = label_loss_alone(student.label_smoothing, room.label_weights)
     lesson = Lesson(room.train, room.train.labelled, views, loss)
     logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,

@@ -39,9 +39,12 @@ class Views:
         return cls(derive(seed, "views"), **student_views.model_dump(), **augmentation.model_dump())
 
     @classmethod
-    def unlimited(cls, augmentation: Augmentation, student_views: StudentViews, seed: int) -> "Views":
-        """The same and, after them, new ones for ever: what the student alone may see, as no cache binds it."""
-        return replace(cls.replayed(augmentation, student_views, seed), count=None)
+    def alone(cls, augmentation: Augmentation, student_views: StudentViews, kind: str, seed: int) -> "Views":
+        """Those that the student alone sees. kind, `baseline.views`: "cached", the same; "new", and others after them,
+        without end, as no cache binds it.
+        """
+        cached = cls.replayed(augmentation, student_views, seed)
+        return replace(cached, count=None) if kind == "new" else cached
 
     @property
     def mixes(self) -> bool:

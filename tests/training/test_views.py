@@ -236,7 +236,8 @@ def test_replayed_views_come_again_and_are_those_of_params():
 
 def test_the_student_alone_sees_the_students_views_and_then_new_ones():
     augmentation, student_views = Augmentation(shift=2, flip=True, erase=0.5), StudentViews(count=3, mixup=0, cutmix=0)
-    limited, unlimited = (make(augmentation, student_views, 0) for make in (Views.replayed, Views.unlimited))
+    limited, unlimited = (Views.alone(augmentation, student_views, kind, 0) for kind in ("cached", "new"))
+    assert limited == Views.replayed(augmentation, student_views, 0)
     images, ids = toys.images(6, size=8), np.arange(6)
     shown = [render(images, ids, unlimited.number(epoch), unlimited) for epoch in range(8)]
     for epoch in range(limited.count):
