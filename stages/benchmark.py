@@ -82,10 +82,7 @@ def _method(entry: Entry, of_teachers: dict[str, np.ndarray], val: Split, test: 
     answers = np.stack([latency.onnx_logits(path, test.images) for path in exported])
     of_val = [latency.onnx_logits(path, val.images).astype(np.float64) for path in exported]
     temperatures = np.array([fitting.fit_temperature(logits, val.labels) for logits in of_val])
-    deployed = files.read_json(paths.CHOSEN)["file"]
-    ships = [path.as_posix() == deployed for path in exported]
-    shipped = ships.index(True) if any(ships) else entry.shipped
-    return Method(entry.name, entry.kind, metrics.log_softmax(answers), temperatures, shipped)
+    return Method(entry.name, entry.kind, metrics.log_softmax(answers), temperatures, entry.shipped)
 
 
 def _costs(

@@ -30,7 +30,9 @@ LIBRARIES = {  # in the order in which they are imported, and what can be forked
     "train": ("torch", "timm.optim"),
     "time": (  # nothing more is imported, beside which no time can be measured
         *("pandas", "tabulate", "mlflow.store.artifact.local_artifact_repo", "onnxruntime.quantization"),
-        *("onnx", "onnxscript.function_libs.torch_lib.ops", "scipy.optimize", "scipy.stats", "networkx", "jinja2"),
+        *("onnx", "onnxscript.function_libs.torch_lib.ops", "onnxscript.rewriter.onnx_fusions._onnx_fusions"),
+        *("torch.export._trace", "torch.onnx._internal.exporter._compat", "sympy.combinatorics"),
+        *("scipy.optimize", "scipy.stats", "networkx", "jinja2"),
         *("sklearn.linear_model", "sklearn.model_selection", "matplotlib.pyplot", "matplotlib.backends.backend_agg"),
         *("dvc.scm", "dvc.repo.index"),
     ),

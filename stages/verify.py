@@ -24,7 +24,7 @@ UNTIMED = (
     "export_baseline",
     "export_student",
 )  # with all that they need
-TIMED = ("time_members", "time_models", "time_torch", "choose", "benchmark", "report")
+TIMED = ("time_members", "time_models", "choose", "benchmark", "report")
 TIMES = ("runs/", "reports/subsets")  # what holds measured times among the outputs of the other stages
 
 

@@ -97,7 +97,7 @@ def of_digits(root: Path) -> Path:
         ("sources: [ensemble]", "sources: [single, ensemble]"),
         ("methods: [weighted], ", ""),
         ("  resnet: {", "  resnet_0: &resnet {"),
-        ("  efficientnet:", "  resnet_1: {<<: *resnet, seed: 1}\n  efficientnet:"),
+        ("  byobnet:", "  resnet_1: {<<: *resnet, seed: 1}\n  byobnet:"),
     ):
         assert more.count(old) == 1, old
         more = more.replace(old, new)

@@ -582,14 +582,14 @@ def test_prepare_refuses(project, old, new, words):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("model: test_efficientnet", "model: test_eficientnet", "test_efficientnet"),
+        ("model: test_byobnet", "model: test_byobnett", "test_byobnet"),
         ("{channels: [16, 24, 32, 48]}", "{chanels: [8]}", "chanels"),
-        ("lr: 0.01}\n  efficientnet", "lr: 1.0e+30}\n  efficientnet", "diverged"),
+        ("lr: 0.015}\n  byobnet", "lr: 1.0e+30}\n  byobnet", "diverged"),
     ],
 )
 def test_training_refuses(prepared, old, new, words):
     change(prepared, old, new)
-    name = "efficientnet" if "test_efficientnet" in old else "resnet"
+    name = "byobnet" if "test_byobnet" in old else "resnet"
     assert words in refused(prepared, f"train_teacher {name}")
 
 

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context, resource_tracker
@@ -52,7 +52,12 @@ class Round(NamedTuple):
 
 
 def measure(
-    systems: dict[str, Load], images: np.ndarray, timing: Timing, *, apart: bool = True
+    systems: dict[str, Load],
+    images: np.ndarray,
+    timing: Timing,
+    *,
+    apart: bool = True,
+    singly: Collection[str] = (),
 ) -> dict[str, dict[str, float]]:
     """Time every system at every batch size, each in turn, so that a drift of the machine meets all alike.
 
@@ -64,11 +69,13 @@ def measure(
         systems: each loads itself in the process that times it, and answers when a call is done.
         images: (samples, height, width, channels) uint8, at least as many as the largest batch.
         apart: False keeps all of them in the process that asks, where memory says nothing.
+        singly: systems that are timed with one image on `threads` alone.
     Returns:
         by name: what `percentiles` says of the `calls` of one image; `images_per_second` at the largest batch, by the
         median call; `load_ms`; `memory_bytes`, the peak beyond the bare runtime after the calls of one image, and
         `memory_bytes_largest_batch` after all; `spread`, by what part the rounds' p50 differ; with `all_cores` also
-        `p50_ms_all_cores` and `images_per_second_all_cores`.
+        `p50_ms_all_cores` and `images_per_second_all_cores`. What speaks of larger batches or all cores is not there
+        of `singly`.
     Raises:
         PipelineError: a file is missing or no ONNX, or a process died.
     """
@@ -76,18 +83,22 @@ def measure(
     images, rounds = np.array(images[:largest]), []
     for number in range(1, timing.rounds + 1):
         with _processes(systems, images) if apart else nullcontext(latency.here(systems, images)) as ask:
-            rounds.append(_round(list(systems), timing, number, ask))
+            rounds.append(_round(list(systems), singly, timing, number, ask))
     costs = {}
     for name in systems:
         single = [1e3 * np.array(each.seconds[name][1]) for each in rounds]
         medians = [np.median(each) for each in single]
         costs[name] = {
             **percentiles(np.concatenate(single)),
-            "images_per_second": largest / _median([each.seconds for each in rounds], name, largest),
             "load_ms": 1e3 * min(each.load[name] for each in rounds),
             "memory_bytes": max(each.memory[name][1] for each in rounds),
-            "memory_bytes_largest_batch": max(each.memory[name][largest] for each in rounds),
             "spread": float(max(medians) / min(medians) - 1),
+        }
+        if name in singly:
+            continue
+        costs[name] |= {
+            "images_per_second": largest / _median([each.seconds for each in rounds], name, largest),
+            "memory_bytes_largest_batch": max(each.memory[name][largest] for each in rounds),
         }
         if timing.all_cores:
             taken = [each.on_all_cores for each in rounds]
@@ -117,18 +128,20 @@ def _median(rounds: list[Seconds], name: str, batch: int) -> float:
     return float(np.median(np.concatenate([each[name][batch] for each in rounds])))
 
 
-def _round(names: list[str], timing: Timing, number: int, ask: Ask) -> Round:
+def _round(names: list[str], singly: Collection[str], timing: Timing, number: int, ask: Ask) -> Round:
     for name in names:
         ask(name, "memory")  # answered once its process has started, which would slow the loading of the others
     load = {name: ask(name, "load", timing.threads) for name in names}
-    seconds, on_all_cores = {name: {} for name in names}, {name: {} for name in names}
-    memory: dict[str, dict[int, int]] = {name: {} for name in names}
+    seconds, memory = {name: {} for name in names}, {name: {} for name in names}
+    fully = [name for name in names if name not in singly]
     for batch in sorted(timing.calls):  # the smallest first, as a process keeps its peak
-        _turns(seconds, batch, timing, f"round {number}", ask)
-        for name in names:
+        asked = names if batch == 1 else fully
+        _turns({name: seconds[name] for name in asked}, batch, timing, f"round {number}", ask)
+        for name in asked:
             memory[name][batch] = ask(name, "memory")
+    on_all_cores = {name: {} for name in fully}
     if timing.all_cores:
-        for name in names:
+        for name in fully:
             ask(name, "load", 0)
         for batch in sorted(timing.calls):
             _turns(on_all_cores, batch, timing, f"round {number}, all cores", ask)

@@ -13,7 +13,7 @@ SIGNIFICANT = 0.05
 FEW = 10  # images on which two rows differ, below which an interval of their difference means little
 UNSTEADY = 0.1  # by which part the p50 of two rounds may differ
 PERCENT = r"^((balanced_|shipped_)?accuracy|ece|ece_calibrated|spread|gain_over_(teacher|alone))(_low|_high|_std)?$"
-MILLIONS = ["memory_bytes", "size_bytes", "train_images", "parameters", "multiply_adds"]
+MILLIONS = ["memory_bytes", "memory_bytes_largest_batch", "size_bytes", "train_images", "parameters", "multiply_adds"]
 GAIN = "{{gain_over_{0}:+z.2f}} [{{gain_over_{0}_low:+z.2f}}, {{gain_over_{0}_high:+z.2f}}]{{{0}_few}}"
 OF_FILE = "{of_file}"  # of the seed that ships; no column where each row has one seed
 # The columns of each table: what a cell says of a row of pipeline.reporting.comparison.table, in these units.
@@ -52,6 +52,7 @@ COST = {
     "torch": "{p50_ms_torch:.3f}",
     "images/s": "{images_per_second:,.0f}",
     "all cores, images/s": "{images_per_second_all_cores:,.0f}",
+    "memory, largest batch": "{memory_bytes_largest_batch:.1f} MB",
     "load": "{load_ms:.0f} ms",
     "two rounds": "{spread:.0f} %{unsteady}",
 }
@@ -87,8 +88,8 @@ def comparison(
         "Comparison": [
             filled(SHORT, rows),
             f"Accuracy on {samples:,} test images, of students the mean over {_seeds(rows)}, of which the best on val "
-            "ships; faster and smaller than the ensemble that teaches; memory beyond the bare runtime; training: wall "
-            "time and images seen, with the teachers that teach and their answers to every view.",
+            "ships; faster and smaller than the ensemble that teaches; memory beyond the bare runtime, of one image; "
+            "training: wall time and images seen, with the teachers that teach and their answers to every view.",
         ],
         "Accuracy, gains, calibration": [
             f"Brackets: 95 % intervals over {_covered(rows)}, paired for gains; of one model's accuracy exact. "
@@ -103,7 +104,8 @@ def comparison(
         "Cost of running": [
             "One image at a time in ONNX Runtime on one thread and on all cores, and in eager torch; percentiles of so "
             "many calls, as if these were independent, p99 where ten calls are beyond it (?: too few for that bound); "
-            "throughput at the largest batch; two rounds: by how much their p50 differ.",
+            f"throughput and memory at the largest batch, of {measured['largest_batch']} images; two rounds: by how "
+            "much their p50 differ.",
             filled(COST, rows),
             f"End to end, as a service answers: the bytes of a {measured['end_to_end']['image']} are decoded, cropped, "
             "resized, inferred and named, on the same threads.",

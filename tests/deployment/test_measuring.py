@@ -99,6 +99,19 @@ def test_each_turn_is_one_call_of_a_batch_or_an_untimed_and_five_timed_ones_of_s
     assert seen == expected
 
 
+def test_what_is_timed_singly_sees_one_image_on_its_threads_alone():
+    seen = []
+    systems = {
+        "x": lambda threads: lambda images: None,
+        "one": lambda threads: lambda images: seen.append((threads, len(images))),
+    }
+    timing = Timing(1, {1: 20, 8: 4}, 5, all_cores=True)
+    rows = measuring.measure(systems, toys.images(8), timing, apart=False, singly=["one"])
+    assert set(seen) == {(1, 1)} and len(seen) == 2 * 6 * (1 + 2)
+    assert rows["x"].keys() - rows["one"].keys() == {"images_per_second", "memory_bytes_largest_batch",
+                                                     "p50_ms_all_cores", "images_per_second_all_cores"}  # fmt: skip
+
+
 def test_a_missing_file_is_a_sentence_from_whatever_process(tmp_path):
     with pytest.raises(PipelineError, match=r"none\.onnx is missing"):
         measuring.measure({"x": OnnxFile(tmp_path / "none.onnx")}, np.zeros((8, 8, 8, 1), np.uint8), TIMING)

@@ -7,7 +7,7 @@ from tests.reporting.methods import COSTS, LABELS, METHODS
 
 SERVED = {"row": "ensemble", "image": "JPEG of 500x375 pixels"} | COSTS["ensemble"]
 SERVED |= {"p99_ms": 5.0, "p99_ms_low": 4.0, "load_ms": 70.0}
-MEASURED = {"machine": {"processor": "abacus", "cores": "2"}, "end_to_end": SERVED}
+MEASURED = {"machine": {"processor": "abacus", "cores": "2"}, "largest_batch": 16, "end_to_end": SERVED}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,8 @@ def test_markdown_shows_the_numbers_of_the_table(text):
     assert worth[0].startswith("37.50 [") and worth[1:3] == ["50.00", "17.68"]
     assert worth[3].startswith("-37.50 [-") and worth[3].endswith("] *") and worth[4] == "+0.00 [+0.00, +0.00]"
     times = ["16.000 [1.000, 70.000]", "39.062 [2.000, 200.000]", "81.000 [2.000, ?]", "40"]
-    assert cost == ["0.00 M", "2.0 M", *times, "5.062", "625.000", "100", "150", "10 ms", "1 %"]
+    assert cost == ["0.00 M", "2.0 M", *times, "5.062", "625.000", "100", "150", "7.0 MB", "10 ms", "1 %"]
+    assert "of 16 images" in text
     assert lines(text, "teacher small")[2][-1] == "20 %, too unsteady to compare"
 
 

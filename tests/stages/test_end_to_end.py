@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline import params
 from tests.conftest import repro, repro_in_parallel, run, run_stage
 
-MEMBERS = ["resnet_0", "resnet_1", "efficientnet"]
+MEMBERS = ["resnet_0", "resnet_1", "byobnet"]
 STUDENTS = ["baseline", "single", "ensemble"]
 MEASURES = ["time_models", "choose", "benchmark", "report", "publish"]
 METHODS = ["mean_probs", "mean_logits", "vote", "weighted", "greedy", "stacking"]
@@ -120,7 +120,7 @@ def test_nothing_runs_when_nothing_changed(own_digits):
     ("old", "new", "trains"),
     [
         ("student_seeds: [0]", "student_seeds: [0, 1]", {"train_baseline@1", "distill@single-1", "distill@ensemble-1"}),
-        ("model: test_efficientnet,", "model: test_efficientnet, ema: 0.5,", {"train_teacher@efficientnet"}),
+        ("model: test_byobnet,", "model: test_byobnet, ema: 0.5,", {"train_teacher@byobnet"}),
     ],
 )
 def test_a_change_trains_what_it_is_of_and_a_reverted_one_nothing(own_digits, old, new, trains):
@@ -132,9 +132,9 @@ def test_a_change_trains_what_it_is_of_and_a_reverted_one_nothing(own_digits, ol
 
 @pytest.mark.long
 def test_a_changed_teacher_runs_itself_and_what_depends_on_it_and_a_reverted_one_nothing(own_digits):
-    old, new = "model: test_efficientnet,", "model: test_efficientnet, weight_decay: 0.1,"
+    old, new = "model: test_byobnet,", "model: test_byobnet, weight_decay: 0.1,"
     replace(own_digits, old, new)
-    own = {"train_teacher@efficientnet", "cache_logits@efficientnet", "export_teacher@efficientnet"}
+    own = {"train_teacher@byobnet", "cache_logits@byobnet", "export_teacher@byobnet"}
     ran = set(repro_in_parallel(own_digits))
     assert ran >= own | {"time_members", "fit_ensemble", "export_ensemble", *MEASURES}
     assert not {stage for stage in ran if "resnet" in stage or "baseline" in stage or stage == "prepare"}

@@ -98,10 +98,10 @@ def test_a_stage_on_two_devices_writes_and_logs_once(tmp_path):
     (root / "params.yaml").write_text(
         (root / "params.yaml").read_text().replace("compute: {}", "compute: {devices: 2}")
     )
-    done = run("dvc", "repro", "cache_logits@efficientnet", cwd=root)
+    done = run("dvc", "repro", "cache_logits@byobnet", cwd=root)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert done.stdout.count("efficientnet epoch 1/") == 1
-    assert run("dvc", "status", "cache_logits@efficientnet", cwd=root).stdout.strip().endswith("up to date.")
+    assert done.stdout.count("byobnet epoch 1/") == 1
+    assert run("dvc", "status", "cache_logits@byobnet", cwd=root).stdout.strip().endswith("up to date.")
 
 
 def test_a_batch_smaller_than_the_ranks_is_a_sentence(tmp_path):
