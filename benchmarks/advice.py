@@ -3,8 +3,8 @@
 Questions: baseline, baseline_of_default, temperature, alpha, objective, duration, size. Each varies one thing of a
 brief student, with three seeds, taught from the cached targets of the ensemble, and is read on val, where advice is
 chosen. Five to twenty-five minutes each on two cores, objective and size longer; students train side by side, one a
-core. baseline_of_default and objective are about params.yaml's own student instead: what suits it without a teacher,
-and what each objective is worth to it.
+core. baseline_of_default and objective are about params.yaml's own student instead: what suits it with and without a
+teacher, and what each objective is worth to it.
 """
 
 import os
@@ -46,6 +46,7 @@ CHANNELS = (
     (4, 8, 16, 24), (8, 16, 32, 48), (16, 32, 48, 64), (16, 32, 64, 96), (24, 48, 96, 144), (40, 80, 160, 240),
 )  # fmt: skip
 RATES, SMOOTHINGS = (0.006, 0.012, 0.018, 0.024, 0.036), (0.0, 0.1)
+FACTORS = (0.25, 0.5, 1, 2)  # of the rates in params.yaml
 PAGE = Path(__file__).parent / "advice.md"
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -113,9 +114,12 @@ def _baseline_of_default(settings: Params) -> list[Arm]:
     own, chosen = _own(settings.baseline_student()), settings.baseline
     smoothings = dict.fromkeys((*SMOOTHINGS, chosen.label_smoothing))
     around = [(chosen.lr, smoothing, views) for views in ("new", "cached") for smoothing in smoothings]
-    around += [(chosen.lr * factor, chosen.label_smoothing, chosen.views) for factor in (0.5, 2)]
+    around += [(chosen.lr * factor, chosen.label_smoothing, chosen.views) for factor in FACTORS if factor != 1]
     arms = [(_baseline_with(settings, lr, smoothing, own), views) for lr, smoothing, views in around]
-    return [replace(arm, name=f"{arm.name}, {views} views", views=views) for arm, views in arms]
+    alone = [replace(arm, name=f"{arm.name}, {views} views", views=views) for arm, views in arms]
+    own, alpha = _own(settings.student), settings.distill.alpha
+    rates = [settings.student.lr * factor for factor in FACTORS]
+    return alone + [Arm(f"taught, lr {lr:g}", lr, {**own, "lr": lr}, {"alpha": alpha}) for lr in rates]
 
 
 def _temperature(settings: Params) -> list[Arm]:

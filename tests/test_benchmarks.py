@@ -60,8 +60,7 @@ def test_every_benchmark_has_its_place_and_its_figures():
 def test_every_piece_of_advice_has_a_baseline_and_its_place(name, monkeypatch):
     monkeypatch.setattr(advice, "_parameters", lambda student: 1_000_000 * sum(student.kwargs["channels"]))
     arms = advice.QUESTIONS[name].arms(params.load(CHECKOUT / "params.yaml"))
-    taught = set() if name == "baseline_of_default" else {"taught"}
-    assert {arm.line for arm in arms} == {"student alone"} | taught
+    assert {arm.line for arm in arms} == {"student alone", "taught"}
     assert len({arm.name for arm in arms}) == len(arms)
     text = advice.PAGE.read_text()
     assert f"<!-- {name} -->" in text and f"pictures/{name}.png" in text
