@@ -1,9 +1,9 @@
 """The deployed model under MLPerf's own client, beside our times: `python -m benchmarks.loadgen` after `make repro`.
 
 It needs `pip install mlcommons-loadgen`, which nothing else does. In the scenario SingleStream the client asks for one
-image,
-waits for the answer and asks again, 24,576 times: MLPerf's rule for p90 (Reddi et al. 2020, section IV). It takes what
-passes between asking and answering, its own part of which an answer without a model shows. A minute or two.
+image, waits for the answer and asks again, 24,580 times: 24,576 are enough for p90 by MLPerf's rule (Reddi et al. 2020,
+section IV). It takes what passes between asking and answering, its own part of which an answer without a model shows. A
+minute or two.
 """
 
 import re
@@ -24,7 +24,7 @@ from pipeline.deployment.measuring import Timing
 from pipeline.project import data, errors, paths
 from pipeline.project.errors import PipelineError
 
-QUERIES = 24_576
+QUERIES = 24_580  # 24,576 by the rule; a multiple of what `measuring` takes in a turn, twice
 PERCENTILES = (50, 90, 95, 99)
 OURS, THEIRS, EMPTY = "pipeline.deployment.measuring", "LoadGen", "LoadGen, no model"
 

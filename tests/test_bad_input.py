@@ -76,7 +76,7 @@ def sentence(command: Callable[[], object]) -> str:
         ),
         ("{channels: [8, 16, 32, 48], stem_width: 8}", "{channels: .nan}", "`student.kwargs` should hold numbers"),
         ("{channels: [8, 16, 32, 48], stem_width: 8}", "&k {channels: *k}", "its aliases make more"),
-        ("[0, 1, 2]", f"{list(range(1000))}", "`student_seeds` should have at most 100 items"),
+        ("[0, 1, 2, 3, 4]", f"{list(range(1000))}", "`student_seeds` should have at most 100 items"),
         ("benchmark: {}", "benchmark: {calls: {99999999999: 1}}", "`benchmark.calls.99999999999`"),
         ("  resnet:", "  res net:", "`teachers.res net`: a teacher's name has lower-case letters, digits and _"),
         ("  resnet:", "  weighted:", "`teachers.weighted` has the name of a kind of ensemble"),

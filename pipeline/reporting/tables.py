@@ -102,10 +102,10 @@ def comparison(
             *over_alone(rows, by_seed),
         ],
         "Cost of running": [
-            "One image at a time in ONNX Runtime on one thread and on all cores, and in eager torch; percentiles of so "
-            "many calls, as if these were independent, p99 where ten calls are beyond it (?: too few for that bound); "
-            f"throughput and memory at the largest batch, of {measured['largest_batch']} images; two rounds: by how "
-            "much their p50 differ.",
+            "One image at a time in ONNX Runtime on `benchmark.threads` and on all cores, and in eager torch; "
+            "percentiles of so many calls, as if these were independent, p99 where ten calls are beyond it (?: too few "
+            f"for that bound); throughput and memory at the largest batch, of {measured['largest_batch']} images; two "
+            "rounds: by how much their p50 differ.",
             filled(COST, rows),
             f"End to end, as a service answers: the bytes of a {measured['end_to_end']['image']} are decoded, cropped, "
             "resized, inferred and named, on the same threads.",
