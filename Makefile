@@ -32,7 +32,7 @@ results: $(READY)  ## run PROFILE=profiles/full.yaml beside the default, or go o
 	@git ls-files -z -- . ':!dvc.lock' ':!metrics' ':!reports' | tar -c --null -T - -f - | tar -x -C .results/$(NAME) -f -
 	@cd .results/$(NAME) && git init -q && cp $(PROFILE) params.yaml && \
 	  MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} python -m stages.parallel $(JOBS)
-	@{ printf '# %s, measured\n\nAt commit %s. ' $(PROFILE) $$(git describe --always --dirty); \
+	@commit=$$(git describe --always --dirty) && { printf '# %s, measured\n\nAt commit %s. ' $(PROFILE) $$commit; \
 	  printf '`make results PROFILE=%s` gives it; the numbers are in [%s.csv](%s.csv).\n\n' $(PROFILE) $(NAME) $(NAME); \
 	  cat .results/$(NAME)/reports/benchmark.md; } > docs/results/$(NAME).md
 	@cp .results/$(NAME)/reports/benchmark.csv docs/results/$(NAME).csv
