@@ -94,7 +94,7 @@ def test_every_stage_has_one_finished_run_and_the_summary_links_to_it(digits):
         ).fetchall()
         links = store.execute("select key from tags where key like 'stage.%'").fetchall()
     stages = [line.split()[0] for line in run("dvc", "stage", "list", cwd=digits).stdout.splitlines()]
-    assert len(stages) == 26
+    assert len(stages) == 25
     assert {key.removeprefix("stage.") for (key,) in links} == set(stages) - {"publish"}
     assert len(names) == len(stages) - 1
 
