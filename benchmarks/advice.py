@@ -9,7 +9,7 @@ teacher, and what each objective is worth to it.
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -102,7 +102,11 @@ def _baseline_with(settings: Params, lr: float, smoothing: float, student: dict[
 
 def _baseline(settings: Params) -> list[Arm]:
     alone = [_baseline_with(settings, lr, smoothing) for smoothing in SMOOTHINGS for lr in RATES]
-    return alone + [Arm(f"taught, lr {lr:g}", lr, {"lr": lr}, {}) for lr in RATES]
+    return alone + _taught(RATES, {}, {})
+
+
+def _taught(rates: Iterable[float], student: dict[str, Any], distill: dict[str, Any]) -> list[Arm]:
+    return [Arm(f"taught, lr {lr:g}", lr, {**student, "lr": lr}, distill) for lr in rates]
 
 
 def _own(student: Model) -> dict[str, Any]:
@@ -117,9 +121,8 @@ def _baseline_of_default(settings: Params) -> list[Arm]:
     around += [(chosen.lr * factor, chosen.label_smoothing, chosen.views) for factor in FACTORS if factor != 1]
     arms = [(_baseline_with(settings, lr, smoothing, own), views) for lr, smoothing, views in around]
     alone = [replace(arm, name=f"{arm.name}, {views} views", views=views) for arm, views in arms]
-    own, alpha = _own(settings.student), settings.distill.alpha
     rates = [settings.student.lr * factor for factor in FACTORS]
-    return alone + [Arm(f"taught, lr {lr:g}", lr, {**own, "lr": lr}, {"alpha": alpha}) for lr in rates]
+    return alone + _taught(rates, _own(settings.student), {"alpha": settings.distill.alpha})
 
 
 def _temperature(settings: Params) -> list[Arm]:
