@@ -55,7 +55,7 @@ def main() -> None:
     table = pd.DataFrame(rows, columns=["seconds beyond its work", "dvc repro", "make repro"])
     page.publish("startup", table, [
         Figure("a stage of make repro beyond its work, median, seconds", typical, 4),
-        Figure("dvc repro with nothing to do, seconds", nothing, 5),
+        Figure("dvc repro with nothing to do, seconds", nothing, 2),
         Figure("logging the stage that logs most, seconds beyond import", logging[1], 1.5),
     ])  # fmt: skip
 
