@@ -21,6 +21,7 @@ $(READY): requirements.txt
 	@touch $@
 
 repro: $(READY)  ## run what has changed, JOBS=2 stages at a time; PROFILE=profiles/full.yaml becomes params.yaml first
+	@$(if $(PROFILE),test -f "$(PROFILE)" || { echo "error: there is no profile $(PROFILE); profiles/ has some" >&2; exit 1; })
 	@$(if $(PROFILE),cp $(PROFILE) params.yaml)
 	@python -m stages.parallel $(JOBS)
 	@echo && cat reports/overview.md
@@ -45,8 +46,9 @@ verify: $(READY)  ## run everything again from nothing, in .verify, and name eve
 test: $(READY)  ## what CI runs on every push, JOBS=2 at a time, in an order that ORDER=0 shuffles
 	python -m pytest -m "not long" -n $(JOBS) --dist worksteal --randomly-seed=$(ORDER)
 
-test-all: test browser  ## the long tests too, one at a time: whole runs, kills, faults, servers, a browser, ranks
-	REQUIRE_BROWSER=1 python -m pytest -m long --randomly-seed=$(ORDER)
+test-all: test browser  ## the long tests too: every family of models; one at a time whole runs, kills, faults, servers, ranks
+	python -m pytest -m long -n $(JOBS) --dist worksteal --randomly-seed=$(ORDER) tests/deployment
+	REQUIRE_BROWSER=1 python -m pytest -m long --ignore=tests/deployment --randomly-seed=$(ORDER)
 
 chaos: $(READY)  ## kill the pipeline on the digits at 100 random moments; an hour
 	TRIALS=100 python -m pytest -s tests/stages/test_chaos.py

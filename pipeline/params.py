@@ -441,7 +441,7 @@ def load(path: Path = paths.PARAMS, defaults: Path = DEFAULTS) -> Params:
     """Read and validate both files; every mistake in them is a sentence of one PipelineError."""
     own, document = read(path), read(defaults)
     try:
-        return Params.model_validate(overlay(document, own))
+        settings = Params.model_validate(overlay(document, own))
     except ValidationError as invalid:
         mistakes = invalid.errors()
         misspelt = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]  # explains what is missing
@@ -449,6 +449,10 @@ def load(path: Path = paths.PARAMS, defaults: Path = DEFAULTS) -> Params:
         if len(sentences) > SENTENCES:
             sentences[SENTENCES:] = [f"{path}: {len(sentences) - SENTENCES} more mistakes."]
         raise PipelineError("\n       ".join(sentences)) from None
+    for section in Params.model_fields:
+        if section not in own:
+            raise PipelineError(f"{path} has no `{section}`; write `{section}: {{}}`, as DVC needs its name.")
+    return settings
 
 
 def overlay(defaults: Any, own: Any) -> Any:
@@ -501,7 +505,9 @@ def read(path: Path) -> Any:
     reader = YAML(typ="safe", pure=True)
     reader.Composer = _Bounded
     try:
-        return reader.load(path.read_text(encoding="utf-8"))
+        content = reader.load(text := path.read_text(encoding="utf-8"))
+        YAML(typ="safe").load(text)  # DVC's parser, which refuses more, as a colon in {source: torchvision:CIFAR10}
+        return content
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; `git checkout {path}` brings the default back.") from None
     except UnicodeDecodeError:
@@ -509,7 +515,9 @@ def read(path: Path) -> Any:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise PipelineError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}.") from None
+        problem = getattr(error, "problem", error)
+        quotes = "; put the value into quotes" if "':'" in str(problem) else ""
+        raise PipelineError(f"{path}{where}: not valid YAML: {problem}{quotes}.") from None
     except OSError:
         raise  # a folder of that name, say: pipeline.project.errors.run has the sentence
     except Exception as error:  # ruamel.yaml trips over dates, numbers and tags that are none, and over deep nesting
@@ -538,7 +546,7 @@ def _values(node: Node, known: dict[int, float]) -> float:
 
 def _sentence(error: dict[str, Any], place: list[str | int]) -> str:
     keys = [_shown(part).strip("'\"") for part in place]
-    key = ".".join(keys) or "the file"
+    key = ".".join(keys) or "all of it"
     if error["type"] == "extra_forbidden":
         known = _known_keys(place[:-1])
         close = difflib.get_close_matches(keys[-1], known, n=1)

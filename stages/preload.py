@@ -161,7 +161,10 @@ def _work(request: dict, streams: list[int]) -> None:
     os.environ.update(request["environment"])
     sys.path[0], sys.argv = request["folder"], request["words"]
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:  # while it imported; whoever interrupts says so
+        sys.exit(1)
 
 
 if __name__ == "__main__":

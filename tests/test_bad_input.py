@@ -48,7 +48,7 @@ def sentence(command: Callable[[], object]) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (PARAMS, "", "`the file` must be a block"),
+        (PARAMS, "", "`all of it` must be a block"),
         ("seed: 0", "seed: zero", "`seed` should be a valid integer"),
         ("seed: 0", "seed: 1.5", "`seed` should be a valid integer"),
         ("seed: 0", "seed: -1", "`seed` should be greater than or equal to 0"),
@@ -82,7 +82,7 @@ def sentence(command: Callable[[], object]) -> str:
         ("  resnet:", "  weighted:", "`teachers.weighted` has the name of a kind of ensemble"),
         ("  resnet:", "  deployed:", "`teachers.deployed` has the name of what is made from a model"),
         ("  resnet:", "  null:", "`teachers.None`"),
-        ("compute: {}", "compute: {accelerator: cuda:x}", "`compute.accelerator`"),
+        ("compute: {}", "compute: {accelerator: 'cuda:x'}", "`compute.accelerator`"),
         ("deploy:\n", "deploy:\n  name: ../fashion\n", "`deploy.name`"),
         ("tracking: {}", "tracking: {experiment: ' '}", "`tracking.experiment` is blank"),
         ("path: data/images ", "path: s3://bucket/images ", "`data.path` is s3://bucket/images, an address"),
@@ -91,6 +91,8 @@ def sentence(command: Callable[[], object]) -> str:
         ("  image_size: 28", "  csv: ../labels.csv\n  image_size: 28", "`data.csv`"),
         ("  image_size: 28", "  mode: grey\n  image_size: 28", "`data.mode` should be 'auto', 'gray' or 'colour'"),
         ("  image_size: 28", "  on_error: skp\n  image_size: 28", "`data.on_error` should be 'fail' or 'skip'"),
+        ("loss: {}\n", "", "params.yaml has no `loss`; write `loss: {}`, as DVC needs its name"),
+        ("views: {flip: true}", "views: {flip: a:b}", "found unexpected ':'; put the value into quotes"),
         ("loss: {}", "loss: {class_weights: true}", "`loss.class_weights` should be 'none' or 'balanced'"),
         ("source: fashion_mnist ", "source: torchvision:../x ", "`data.source` is torchvision:../x; it should be"),
         ("path: data/images ", 'path: "a\\0b" ', "`data.path` is blank or holds characters"),

@@ -179,7 +179,7 @@ def test_an_unchanged_project_runs_nothing_and_passes(clone):
 def warmer(digits, tmp_path_factory):
     """The report on another temperature, whatever it is worth, pushed to a branch."""
     root = cloned(digits, tmp_path_factory.mktemp("warmer"))
-    replace(root, "alpha: 0.4", "alpha: 0.4, temperature: 5.0")
+    replace(root, "temperature: 2.0", "temperature: 5.0")
     replace(root, "ci: {}", "ci: {max_regression: 1.0}")
     commit(root)
     (root / "reports/note.txt").write_text("of the user's own")
@@ -188,7 +188,7 @@ def warmer(digits, tmp_path_factory):
 
 @pytest.mark.long
 def test_a_changed_param_runs_what_depends_on_it_and_reads_no_test(clone):
-    replace(clone, "alpha: 0.4", "alpha: 0.4, temperature: 5.0")
+    replace(clone, "temperature: 2.0", "temperature: 5.0")
     replace(clone, "ci: {}", "ci: {max_regression: 1.0}")
     commit(clone)
     before = (clone / "reports/test_reads.csv").read_bytes()

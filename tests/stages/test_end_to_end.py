@@ -152,7 +152,7 @@ def test_an_experiment_logs_to_the_project_and_not_to_its_scratch_folder(own_dig
 
 @pytest.mark.long
 def test_a_sweep_is_a_queue_of_experiments_and_the_summary_run_draws_it(own_digits):
-    grid = ("-S", "+distill.temperature=1.0,3.0", "-S", "distill.alpha=0.5", "score_students")
+    grid = ("-S", "distill.temperature=1.0,3.0", "-S", "distill.alpha=0.5", "score_students")
     for words in (("--queue", *grid), ("--run-all",)):
         result = run("dvc", "exp", "run", *words, cwd=own_digits)
         assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
