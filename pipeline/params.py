@@ -449,10 +449,20 @@ def load(path: Path = paths.PARAMS, defaults: Path = DEFAULTS) -> Params:
         if len(sentences) > SENTENCES:
             sentences[SENTENCES:] = [f"{path}: {len(sentences) - SENTENCES} more mistakes."]
         raise PipelineError("\n       ".join(sentences)) from None
+    _check_for_dvc(path, own)
+    return settings
+
+
+def _check_for_dvc(path: Path, own: dict[str, Any]) -> None:
+    """What DVC asks of the file beyond the schema: every section's name, and YAML that its parser reads too."""
     for section in Params.model_fields:
         if section not in own:
             raise PipelineError(f"{path} has no `{section}`; write `{section}: {{}}`, as DVC needs its name.")
-    return settings
+    try:
+        YAML(typ="safe").load(path.read_bytes())
+    except YAMLError as error:  # of a colon, as in {source: torchvision:CIFAR10}
+        line, problem = error.problem_mark.line + 1, error.problem
+        raise PipelineError(f"{path}, line {line}: DVC can't read it ({problem}); put the value into quotes.") from None
 
 
 def overlay(defaults: Any, own: Any) -> Any:
@@ -505,9 +515,7 @@ def read(path: Path) -> Any:
     reader = YAML(typ="safe", pure=True)
     reader.Composer = _Bounded
     try:
-        content = reader.load(text := path.read_text(encoding="utf-8"))
-        YAML(typ="safe").load(text)  # DVC's parser, which refuses more, as a colon in {source: torchvision:CIFAR10}
-        return content
+        return reader.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; `git checkout {path}` brings the default back.") from None
     except UnicodeDecodeError:
@@ -515,9 +523,7 @@ def read(path: Path) -> Any:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", error)
-        quotes = "; put the value into quotes" if "':'" in str(problem) else ""
-        raise PipelineError(f"{path}{where}: not valid YAML: {problem}{quotes}.") from None
+        raise PipelineError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}.") from None
     except OSError:
         raise  # a folder of that name, say: pipeline.project.errors.run has the sentence
     except Exception as error:  # ruamel.yaml trips over dates, numbers and tags that are none, and over deep nesting
