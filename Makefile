@@ -6,6 +6,7 @@ ORDER ?= 0
 READY := $(VENV)/.installed
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 SMOKE := .smoke
+IS_PROFILE = { test -f "$(PROFILE)" || { echo "error: PROFILE=profiles/full.yaml, or another one, says what to run" >&2; exit 1; }; }
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
@@ -21,14 +22,13 @@ $(READY): requirements.txt
 	@touch $@
 
 repro: $(READY)  ## run what has changed, JOBS=2 stages at a time; PROFILE=profiles/full.yaml becomes params.yaml first
-	@$(if $(PROFILE),test -f "$(PROFILE)" || { echo "error: there is no profile $(PROFILE); profiles/ has some" >&2; exit 1; })
-	@$(if $(PROFILE),cp $(PROFILE) params.yaml)
+	@$(if $(PROFILE),$(IS_PROFILE) && cp $(PROFILE) params.yaml)
 	@python -m stages.parallel $(JOBS)
 	@echo && cat reports/overview.md
 
 results: NAME = $(basename $(notdir $(PROFILE)))
 results: $(READY)  ## run PROFILE=profiles/full.yaml beside the default, or go on with it, and renew its page in docs/results
-	@test -f "$(PROFILE)" || { echo "error: PROFILE=profiles/full.yaml, or another one, says what to run" >&2; exit 1; }
+	@$(IS_PROFILE)
 	@mkdir -p .results/$(NAME)
 	@git ls-files -z -- . ':!dvc.lock' ':!metrics' ':!reports' | tar -c --null -T - -f - | tar -x -C .results/$(NAME) -f -
 	@cd .results/$(NAME) && git init -q && cp $(PROFILE) params.yaml && \

@@ -441,7 +441,7 @@ def load(path: Path = paths.PARAMS, defaults: Path = DEFAULTS) -> Params:
     """Read and validate both files; every mistake in them is a sentence of one PipelineError."""
     own, document = read(path), read(defaults)
     try:
-        settings = Params.model_validate(overlay(document, own))
+        return Params.model_validate(overlay(document, own))
     except ValidationError as invalid:
         mistakes = invalid.errors()
         misspelt = [mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"]  # explains what is missing
@@ -449,20 +449,20 @@ def load(path: Path = paths.PARAMS, defaults: Path = DEFAULTS) -> Params:
         if len(sentences) > SENTENCES:
             sentences[SENTENCES:] = [f"{path}: {len(sentences) - SENTENCES} more mistakes."]
         raise PipelineError("\n       ".join(sentences)) from None
-    _check_for_dvc(path, own)
-    return settings
 
 
-def _check_for_dvc(path: Path, own: dict[str, Any]) -> None:
-    """What DVC asks of the file beyond the schema: every section's name, and YAML that its parser reads too."""
+def load_for_dvc(path: Path = paths.PARAMS, defaults: Path = DEFAULTS) -> Params:
+    """The same before DVC has read the file, which needs the name of each section and refuses more YAML."""
+    settings, own = load(path, defaults), read(path)
     for section in Params.model_fields:
         if section not in own:
             raise PipelineError(f"{path} has no `{section}`; write `{section}: {{}}`, as DVC needs its name.")
     try:
         YAML(typ="safe").load(path.read_bytes())
     except YAMLError as error:  # of a colon, as in {source: torchvision:CIFAR10}
-        line, problem = error.problem_mark.line + 1, error.problem
-        raise PipelineError(f"{path}, line {line}: DVC can't read it ({problem}); put the value into quotes.") from None
+        where, problem = _told_by_yaml(error)
+        raise PipelineError(f"{path}{where}: DVC can't read it ({problem}); put the value into quotes.") from None
+    return settings
 
 
 def overlay(defaults: Any, own: Any) -> Any:
@@ -521,13 +521,18 @@ def read(path: Path) -> Any:
     except UnicodeDecodeError:
         raise PipelineError(f"{path} is not UTF-8 text.") from None
     except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise PipelineError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}.") from None
+        where, problem = _told_by_yaml(error)
+        raise PipelineError(f"{path}{where}: not valid YAML: {problem}.") from None
     except OSError:
         raise  # a folder of that name, say: pipeline.project.errors.run has the sentence
     except Exception as error:  # ruamel.yaml trips over dates, numbers and tags that are none, and over deep nesting
         raise PipelineError(f"{path}: not valid YAML: {error}.") from None
+
+
+def _told_by_yaml(error: YAMLError) -> tuple[str, object]:
+    """In which line, and what is wrong there."""
+    mark = getattr(error, "problem_mark", None)
+    return f", line {mark.line + 1}" if mark else "", getattr(error, "problem", error)
 
 
 class _Bounded(Composer):
@@ -552,7 +557,7 @@ def _values(node: Node, known: dict[int, float]) -> float:
 
 def _sentence(error: dict[str, Any], place: list[str | int]) -> str:
     keys = [_shown(part).strip("'\"") for part in place]
-    key = ".".join(keys) or "all of it"
+    key = ".".join(keys) or "the file"
     if error["type"] == "extra_forbidden":
         known = _known_keys(place[:-1])
         close = difflib.get_close_matches(keys[-1], known, n=1)
@@ -592,4 +597,4 @@ def _known_keys(parents: list[str | int]) -> list[str]:
 
 
 if __name__ == "__main__":
-    errors.run(lambda: load() and None)
+    errors.run(lambda: load_for_dvc() and None)

@@ -170,7 +170,7 @@ def repro(jobs: str, *targets: str) -> list[str]:
         raise PipelineError(f"JOBS is {jobs}; it should be how many stages may run at once, such as 2.")
     interrupted = threading.Event()
     with _only_one() as lock, preload.start() as libraries:
-        settings = params.load()  # a mistake in it is told before DVC trips over it
+        settings = params.load_for_dvc()  # a mistake in it is told before DVC trips over it
         trying.check(settings)
         from stages.dvc_stages import Stages  # DVC, beside the libraries: each takes seconds to import
 

@@ -48,7 +48,7 @@ def sentence(command: Callable[[], object]) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (PARAMS, "", "`all of it` must be a block"),
+        (PARAMS, "", "`the file` must be a block"),
         ("seed: 0", "seed: zero", "`seed` should be a valid integer"),
         ("seed: 0", "seed: 1.5", "`seed` should be a valid integer"),
         ("seed: 0", "seed: -1", "`seed` should be greater than or equal to 0"),
@@ -82,7 +82,7 @@ def sentence(command: Callable[[], object]) -> str:
         ("  resnet:", "  weighted:", "`teachers.weighted` has the name of a kind of ensemble"),
         ("  resnet:", "  deployed:", "`teachers.deployed` has the name of what is made from a model"),
         ("  resnet:", "  null:", "`teachers.None`"),
-        ("compute: {}", "compute: {accelerator: 'cuda:x'}", "`compute.accelerator`"),
+        ("compute: {}", "compute: {accelerator: cuda:x}", "`compute.accelerator`"),
         ("deploy:\n", "deploy:\n  name: ../fashion\n", "`deploy.name`"),
         ("tracking: {}", "tracking: {experiment: ' '}", "`tracking.experiment` is blank"),
         ("path: data/images ", "path: s3://bucket/images ", "`data.path` is s3://bucket/images, an address"),
@@ -91,8 +91,6 @@ def sentence(command: Callable[[], object]) -> str:
         ("  image_size: 28", "  csv: ../labels.csv\n  image_size: 28", "`data.csv`"),
         ("  image_size: 28", "  mode: grey\n  image_size: 28", "`data.mode` should be 'auto', 'gray' or 'colour'"),
         ("  image_size: 28", "  on_error: skp\n  image_size: 28", "`data.on_error` should be 'fail' or 'skip'"),
-        ("loss: {}\n", "", "params.yaml has no `loss`; write `loss: {}`, as DVC needs its name"),
-        ("tracking: {}", "tracking: {experiment: a:b}", "DVC can't read it (found unexpected ':'); put the value"),
         ("loss: {}", "loss: {class_weights: true}", "`loss.class_weights` should be 'none' or 'balanced'"),
         ("source: fashion_mnist ", "source: torchvision:../x ", "`data.source` is torchvision:../x; it should be"),
         ("path: data/images ", 'path: "a\\0b" ', "`data.path` is blank or holds characters"),
@@ -120,6 +118,21 @@ def test_params_are_refused(tmp_path, old, new, words):
     (tmp_path / "params.yaml").write_text(PARAMS.replace(old, new))
     said = sentence(lambda: params.load(tmp_path / "params.yaml"))
     assert words in said and "params.yaml" in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("loss: {}\n", "", "params.yaml has no `loss`; write `loss: {}`, as DVC needs its name"),
+        ("tracking: {}", "tracking: {experiment: a:b}", "DVC can't read it (found unexpected ':'); put the value"),
+    ],
+)
+def test_params_that_dvc_alone_refuses_are_refused_before_it_reads_them(tmp_path, old, new, words):
+    assert PARAMS.count(old) == 1
+    (tmp_path / "params.yaml").write_text(PARAMS.replace(old, new))
+    assert params.load(tmp_path / "params.yaml")
+    said = sentence(lambda: params.load_for_dvc(tmp_path / "params.yaml"))
+    assert words in said and len(said.splitlines()) == 1
 
 
 def bomb(multiply: str, start: str, line: str) -> str:
@@ -571,7 +584,7 @@ def refused(project, words, **environment) -> str:
         ("val_fraction: 0.25", "val_fraction: 0.001", "`data.val_fraction`"),
         ("source: digits", "source: image_folder", "data/images"),
         ("source: digits", "source: csv", "labels.csv is missing"),
-        ("source: digits", "source: 'torchvision:CIFAR11'", "did you mean torchvision:CIFAR10?"),
+        ("source: digits", "source: torchvision:CIFAR11", "did you mean torchvision:CIFAR10?"),
         ("unlabelled: data/unlabelled", "unlabelled: data/nowhere", "`data.unlabelled`"),
         ("val_fraction: 0.25", "val_fraction: 0.25, train_samples: 3", "`data.train_samples`"),
     ],
