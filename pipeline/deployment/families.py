@@ -57,7 +57,7 @@ MEMBERS = {  # a small one of each family, the side of the images that it is tri
     "dm_nfnet_f0": (64, {}),
     "tresnet_m": (64, {}),
     "shvit_s1": (64, {}),
-    "tiny_vit_5m_224": (64, {"img_size": 64}),
+    "tiny_vit_5m_224": (64, {}),
     "naflexvit_base_patch16_gap": (64, {**VIT}),
     "test_coatnet": (160, {"img_size": 160}),
     "efficientformer_l1": (224, {}),

@@ -1,8 +1,8 @@
 """Every family goes through all that the stages do with a model: training, counting, ONNX, INT8."""
 
 import multiprocessing
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import BaseContext
 
 import pytest
 
@@ -16,12 +16,10 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def processes() -> Iterator[ProcessPoolExecutor]:
-    """A process for each trial, as stages are: in one for all, torch or ONNX Runtime crashes sooner or later."""
+def context() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([tryout.__name__, toys.__name__])
-    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
-        yield pool
+    return context
 
 
 def trial(name: str) -> Trial:
@@ -30,5 +28,7 @@ def trial(name: str) -> Trial:
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_a_member_of_each_family_trains_is_counted_exported_and_becomes_int8(processes, name):
-    assert processes.submit(trial, name).result().multiply_adds > 0
+def test_a_member_of_each_family_trains_is_counted_exported_and_becomes_int8(context, name):
+    """In a process of its own, as stages are: in one for all, torch or ONNX Runtime crashes sooner or later."""
+    with ProcessPoolExecutor(1, context) as process:
+        assert process.submit(trial, name).result().multiply_adds > 0
