@@ -29,7 +29,7 @@ from pipeline.tracking.store import Record
 
 STAGES = (  # the stage and item of each record
     *(("prepare", ""), ("train_teacher", "resnet"), ("cache_logits", "resnet"), ("fit_ensemble", "")),
-    *(("train_baseline", "0"), ("distill", "ensemble-0"), ("score_students", ""), ("export_student", "ensemble-0")),
+    *(("train_baseline", "0"), ("distill", "ensemble-0"), ("score_students", ""), ("export_student", "ensemble")),
     *(("time_members", ""), ("benchmark", ""), ("report", ""), ("publish", "")),
 )
 ROUNDS = 3

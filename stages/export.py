@@ -1,6 +1,6 @@
-"""Export a model to ONNX and INT8, each held against torch on the validation images.
+"""Export models to ONNX and INT8, each held against torch on the validation images.
 
-`python -m stages.export teacher NAME`, or `student ARM SEED`, or `baseline SEED`.
+`python -m stages.export teacher NAME`, or `student ARM`, or `baseline`: the students of an arm in one process.
 """
 
 import time
@@ -16,28 +16,38 @@ from pipeline.project.data import Split
 from pipeline.scoring import metrics
 from pipeline.tracking import store
 from pipeline.training import devices, inference, models
+from stages.gathering import drop_others
 from stages.starting import start_stage
 
 CALIBRATED_ON = 1000  # of the training images, as accuracy is read on val
 
 
-def main(kind: str, name: str, seed: str = "") -> None:
-    item = f"{name}-{seed}" if seed else name
-    model = f"{BASELINE}-{item}" if kind == BASELINE else item
-    record, settings = start_stage(f"export_{kind}", item)
+def main(kind: str, name: str = "") -> None:
+    record, settings = start_stage(f"export_{kind}", name)
     device, began = devices.device(settings.compute), time.perf_counter()
-    rows = _export(model, device)
-    for version, row in rows.items():
-        known = (f"{key} {value:.6g}" for key, value in row.items() if value is not None)
-        print(f"{model}, {version}: {', '.join(known)}", flush=True)
+    exported = [name] if kind == "teacher" else _students(name or BASELINE, settings.student_seeds)
+    rows = {model: _export(model, device) for model in exported}
     store.log(
         record,
-        paths.record(f"export_{kind}", item),
+        paths.record(f"export_{kind}", name),
         settings.tracking,
         params={"compute": settings.compute},
-        metrics={**store.by_metric("export", rows), "export_seconds": time.perf_counter() - began},
-        artifacts=[paths.onnx(model), paths.int8(model), paths.export_scores(model)],
+        metrics={**_metrics(rows), "export_seconds": time.perf_counter() - began},
+        artifacts=[
+            path for model in exported for path in (paths.onnx(model), paths.int8(model), paths.export_scores(model))
+        ],
     )
+
+
+def _students(arm: str, seeds: list[int]) -> list[str]:
+    """The arm's models; what another params.yaml has left of it goes."""
+    drop_others(paths.STUDENTS / arm, {str(seed) for seed in seeds})
+    return [f"{arm}-{seed}" for seed in seeds]
+
+
+def _metrics(rows: dict[str, dict[str, dict[str, float | None]]]) -> dict[str, float]:
+    return store.by_metric("export", {f"{model} {version}": row for model, versions in rows.items()
+                                      for version, row in versions.items()})  # fmt: skip
 
 
 def _export(name: str, device: torch.device) -> dict[str, dict[str, float | None]]:
@@ -54,6 +64,9 @@ def _export(name: str, device: torch.device) -> dict[str, dict[str, float | None
     how = {"per_channel": int(int8.per_channel), "fp32_products": sum(int8.fp32_products.values())}
     rows["int8"] = _row(paths.int8(name), exact, val) | how
     files.write_json(paths.export_scores(name), rows)
+    for version, row in rows.items():
+        known = (f"{key} {value:.6g}" for key, value in row.items() if value is not None)
+        print(f"{name}, {version}: {', '.join(known)}", flush=True)
     return rows
 
 

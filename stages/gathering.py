@@ -1,7 +1,6 @@
 """What a stage gathers from folders that other stages write into: of the names in params.yaml, and of no others."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.params import BASELINE, Params
@@ -13,7 +12,15 @@ def drop_stale(settings: Params) -> None:
 
     DVC hashes the gathered folders after the command, so dvc.lock then knows only what is left.
     """
-    for path in sorted(_stale(settings)):
+    for folder, names in _named(settings).items():
+        drop_others(folder, names)
+
+
+def drop_others(folder: Path, names: set[str]) -> None:
+    """Remove from a folder what is of none of the names, and say so."""
+    if not folder.is_dir():
+        return
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.stem not in names):
         print(f"{path} is of a model that params.yaml does not name, and is removed", flush=True)
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -21,11 +28,12 @@ def drop_stale(settings: Params) -> None:
             path.unlink(missing_ok=True)
 
 
-def _stale(settings: Params) -> Iterator[Path]:
+def _named(settings: Params) -> dict[Path, set[str]]:
+    """The names that may be in each folder, without suffixes."""
     teachers, arms = set(settings.teachers), settings.student_arms()
     seeds, sources = {str(seed) for seed in settings.student_seeds}, set(settings.distill.sources)
     students = {student for source in sources for student in arms[source]}
-    named = {
+    return {
         paths.TEACHERS: teachers,
         paths.LOGITS: teachers,
         paths.EXPORTED / "teachers": teachers,
@@ -37,10 +45,6 @@ def _stale(settings: Params) -> Iterator[Path]:
         paths.RUNS / "export_teacher": teachers,
         paths.RUNS / "train_baseline": seeds,
         paths.RUNS / "distill": students,
-        paths.RUNS / "export_baseline": seeds,
-        paths.RUNS / "export_student": students,
+        paths.RUNS / "export_student": sources,
         paths.CURVES: {*teachers, *students, *arms[BASELINE]},
     }
-    for folder, names in named.items():
-        if folder.is_dir():
-            yield from (path for path in folder.iterdir() if not path.name.startswith(".") and path.stem not in names)

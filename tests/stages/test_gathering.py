@@ -9,15 +9,15 @@ from tests.conftest import CHECKOUT
 NAMED = [  # by the params.yaml below
     *("models/teachers/resnet", "data/logits/resnet", "models/exported/teachers/resnet", "models/students/ensemble/0"),
     *("models/exported/students/baseline/0", "runs/train_teacher/resnet.json", "runs/train_baseline/0.json"),
-    *("runs/distill/ensemble-0.json", "runs/export_student/ensemble-0.json", "data/logits/.gitignore"),
+    *("runs/distill/ensemble-0.json", "runs/export_student/ensemble.json", "data/logits/.gitignore"),
     *("reports/curves/resnet.csv", "reports/curves/baseline-0.csv", "reports/curves/ensemble-0.csv"),
 ]
 STALE = [
     *("models/teachers/gone", "data/logits/gone", "models/exported/teachers/gone", "models/students/ensemble/9"),
     *("models/students/from_gone", "models/exported/students/from_gone", "runs/train_teacher/gone.json"),
-    *("models/exported/students/ensemble/9", "runs/export_baseline/9.json", "runs/export_student/ensemble-9.json"),
+    *("models/exported/students/ensemble/9", "runs/export_student/from_gone.json"),
     *("runs/cache_logits/gone.json", "runs/export_teacher/gone.json", "runs/train_baseline/9.json"),
-    *("runs/distill/from_gone-0.json", "runs/distill/ensemble-9.json", "runs/export_student/from_gone-0.json"),
+    *("runs/distill/from_gone-0.json", "runs/distill/ensemble-9.json"),
     *("reports/curves/gone.csv", "reports/curves/baseline-9.csv", "reports/curves/ensemble-9.csv"),
 ]
 OTHERS = ["models/deployed.onnx", "models/exported/ensemble/model.onnx", "runs/prepare.json"]
