@@ -131,7 +131,7 @@ def outs(stage: dict, kind: str) -> list[str]:
 def test_the_words_that_commands_take_from_params_are_names_of_teachers_sources_and_seeds_alone():
     commands = [stage.get("do", stage)["cmd"] for stage in STAGES.values()]
     words = {word for command in commands for word in shlex.split(command) if "${" in word}
-    assert words == {"${key}", "${item.seed}", "${item.source}"}
+    assert words == {"${key}", "${item}", "${item.seed}", "${item.source}"}
     items = {stage["foreach"] for stage in STAGES.values() if "foreach" in stage}
     items |= {values for stage in STAGES.values() for values in stage.get("matrix", {}).values()}
     assert items == {"${teachers}", "${distill.sources}", "${student_seeds}"}
