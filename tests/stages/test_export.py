@@ -50,3 +50,10 @@ def test_a_file_that_decides_otherwise_than_torch_ends_the_export(model, monkeyp
     with pytest.raises(PipelineError, match=r"net/model\.onnx is another model"):
         export._export("net", toys.CPU)
     assert not paths.export_scores("net").exists()
+
+
+def test_an_arm_is_the_seeds_of_params_and_what_is_left_of_others_goes(project):
+    for seed in ("0", "1", "9"):
+        (paths.STUDENTS / "ensemble" / seed).mkdir(parents=True)
+    assert export._students("ensemble", [0, 1]) == ["ensemble-0", "ensemble-1"]
+    assert sorted(path.name for path in (paths.STUDENTS / "ensemble").iterdir()) == ["0", "1"]
