@@ -77,6 +77,8 @@ def _source_of_images(text: str) -> str:
 def _place(text: str) -> str:
     """Anywhere on this machine, but for what DVC would take for something else and for where stages write."""
     folder = Path(os.path.normpath(Path.cwd() / text))
+    if text.startswith("~"):
+        raise ValueError(f"is {_short(text)}, where ~ stands for no folder; write the whole path")
     if "://" in text:
         raise ValueError(f"is {_short(text)}, an address; it should be a place on this machine")
     if folder.suffix == ".dvc" or folder.name in (".dvc", paths.DVC_YAML.name, paths.DVC_LOCK.name):
@@ -130,8 +132,12 @@ class Data(Block):
     csv: Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=LONGEST_NAME), AfterValidator(_printable)]
     unlabelled: Folder
     mode: Literal["auto", "gray", "colour"]
+    background: Annotated[str, Field(pattern=r"^(white|black|gray|#[0-9a-fA-F]{6})$")]
+    bits: Annotated[int, Field(ge=8, le=16)] | None
+    group: Literal["column", "folder", "prefix"] | None
     on_error: Literal["fail", "skip"]
     image_size: Annotated[int, Field(ge=8, le=1024)]
+    stored_size: Annotated[int, Field(ge=8, le=1024)] | None
     val_fraction: Fraction
     test_fraction: Fraction
     train_samples: Count | None
@@ -144,6 +150,33 @@ class Data(Block):
                 f"`unlabelled_samples` is {self.unlabelled_samples}, but every training image keeps its label; set "
                 "`train_samples` to how many shall have one"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _stores_no_less_than_is_seen(self) -> "Data":
+        if self.stored_size is not None and self.stored_size < self.image_size:
+            raise ValueError(f"`stored_size` is {self.stored_size}, less than `image_size`, {self.image_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _takes_no_image_twice(self) -> "Data":
+        """Images of val and test that came in again without their labels would be learnt from."""
+        if self.source not in ("image_folder", "csv"):
+            return self
+        labelled, unlabelled = (Path(place).resolve() for place in (self.path, self.unlabelled))
+        if labelled.is_relative_to(unlabelled) or unlabelled.is_relative_to(labelled):
+            raise ValueError(
+                f"`unlabelled` is {_short(self.unlabelled)}, which overlaps with `path`, {_short(self.path)}; images "
+                "of val and test would be learnt from: choose a place beside it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_by_what_is_there(self) -> "Data":
+        if self.group and self.source not in ("image_folder", "csv"):
+            raise ValueError(f"`group` is {self.group}, but only image_folder and csv have groups")
+        if self.group == "column" and self.source != "csv":
+            raise ValueError("`group` is column, but only source csv has columns; choose folder or prefix")
         return self
 
 

@@ -24,7 +24,7 @@ from pipeline import params
 from pipeline.params import Compute
 from pipeline.project import errors
 from pipeline.project.errors import PipelineError
-from stages import preload, trying
+from stages import own_names, preload, trying
 from stages.preload import Preloaded
 from stages.schedule import Schedule
 
@@ -171,6 +171,7 @@ def repro(jobs: str, *targets: str) -> list[str]:
     interrupted = threading.Event()
     with _only_one() as lock, preload.start() as libraries:
         settings = params.load_for_dvc()  # a mistake in it is told before DVC trips over it
+        own_names.check(settings.data)
         trying.check(settings)
         from stages.dvc_stages import Stages  # DVC, beside the libraries: each takes seconds to import
 

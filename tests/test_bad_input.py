@@ -10,7 +10,6 @@ import json
 import pickle
 import shutil
 import struct
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from PIL import Image
 from pipeline import params
 from pipeline.deployment import latency
 from pipeline.images import decoding, fashion_mnist, sources, splits
+from pipeline.images.decoding import Reading
 from pipeline.logits import manifest
 from pipeline.params import Architecture
 from pipeline.project import data, errors, files
@@ -261,6 +261,7 @@ def png_of(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
+READING = Reading(8, "RGB")
 IMAGES = [
     ("zero bytes", "x.png", b"", "can't be read as an image"),
     ("text", "x.png", b"no image at all", "can't be read as an image"),
@@ -268,8 +269,8 @@ IMAGES = [
     ("half a PNG", "x.png", saved("PNG")[:900], "can't be read as an image"),
     ("half a GIF", "x.gif", saved("GIF")[:700], "can't be read as an image"),
     ("a PNG with a wrong checksum", "x.png", saved("PNG").replace(b"IDAT", b"IDAX"), "can't be read as an image"),
-    ("a decompression bomb", "x.png", png_of(60_000, 60_000), "can't be read as an image"),
-    ("huge dimensions", "x.png", png_of(11_000, 11_000), "has 11,000 x 11,000 pixels; at most 100,000,000"),
+    ("a decompression bomb", "x.png", png_of(60_000, 60_000), "has more pixels than"),
+    ("huge dimensions", "x.png", png_of(11_000, 11_000), "has more pixels than the 100,000,000"),
     ("a size of nought", "x.png", png_of(0, 0), "can't be read as an image"),
     ("32 bits a pixel", "x.tif", saved("TIFF", "F"), "has pixels of 32 bits"),
     ("a program in PostScript", "x.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "can't be read"),
@@ -281,9 +282,7 @@ IMAGES = [
 @pytest.mark.parametrize(("name", "content", "words"), [row[1:] for row in IMAGES], ids=[row[0] for row in IMAGES])
 def test_an_image_is_refused(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        said = sentence(lambda: decoding.decode(tmp_path / name, 8, "RGB"))
+    said = sentence(lambda: decoding.decode(tmp_path / name, READING))
     assert words in said and str(tmp_path / name) in said
 
 
@@ -299,7 +298,7 @@ ODD = [
 @pytest.mark.parametrize(("name", "mode", "options"), [row[1:] for row in ODD], ids=[row[0] for row in ODD])
 def test_an_odd_but_sound_image_is_read(tmp_path, name, mode, options):
     Image.new(mode, (1, 1) if mode == "L" else (40, 40), 9).save(tmp_path / name, **options)
-    assert decoding.decode(tmp_path / name, 8, "RGB").shape == (8, 8, 3)
+    assert decoding.decode(tmp_path / name, READING).pixels.shape == (8, 8, 3)
 
 
 FINGERPRINT = manifest.Fingerprint([], toys.INFO.sha256, toys.INFO.classes, vars(toys.VIEWS), {"top_k": None})

@@ -42,7 +42,8 @@ def to_onnx(model: Classifier, path: Path) -> None:
     proto = program.model_proto
     for part in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, proto.graph):
         part.ClearField("metadata_props")  # of the exporter: where in this machine's folders each node's code stands
-    onnx.helper.set_model_props(proto, {"classes": json.dumps(info.classes)})
+    known = {"classes": info.classes, "background": info.background, "bits": info.bits}
+    onnx.helper.set_model_props(proto, {key: json.dumps(value) for key, value in known.items()})
     with files.atomic_write(path) as temporary:
         onnx.save(proto, temporary)
 

@@ -20,6 +20,7 @@ from pipeline.project import errors, files, paths
 from pipeline.project.errors import PipelineError
 
 BATCH = 64  # images asked about at once
+PROJECT = Path(__file__).parents[2]
 DECODED = 4  # images that a thread decodes in one go
 
 
@@ -42,7 +43,9 @@ def predict(predictor: Predictor, images: list[Path]) -> Iterator[tuple[Path, st
 def main(*words: str) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.deployment.predict", description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image, or a folder of images")
-    parser.add_argument("--model", type=Path, default=paths.DEPLOYED, help="an ONNX file (default: %(default)s)")
+    parser.add_argument(
+        "--model", type=Path, default=PROJECT / paths.DEPLOYED, help="an ONNX file (default: %(default)s)"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="where to write path, class and probability")
     options = parser.parse_args(words)
     predictor, images = Predictor(options.model), _images(options.images)
@@ -66,9 +69,9 @@ def main(*words: str) -> None:
 def _images(named: list[Path]) -> list[Path]:
     images: list[Path] = []
     for path in named:
-        inside = decoding.image_files(path) if path.is_dir() else [path]
+        inside = decoding.files_below(path) if path.is_dir() else [path]
         if not inside:
-            raise PipelineError(f"{path} has no images.")
+            raise PipelineError(f"{path} holds no file.")
         images += inside
     return list(dict.fromkeys(images))
 

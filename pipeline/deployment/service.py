@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipeline.deployment import latency
 from pipeline.images import decoding
+from pipeline.images.decoding import Reading
 from pipeline.project.errors import PipelineError
 from pipeline.scoring import metrics
 
@@ -24,9 +25,10 @@ class Predictor:
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.session = latency.session(path, threads)
         try:
-            self.classes = json.loads(self.session.get_modelmeta().custom_metadata_map["classes"])
-            _, self.size, _, channels = self.session.get_inputs()[0].shape
-            self.mode = {1: "L", 3: "RGB"}[channels]
+            known = self.session.get_modelmeta().custom_metadata_map
+            self.classes, background, bits = (json.loads(known[key]) for key in ("classes", "background", "bits"))
+            _, size, _, channels = self.session.get_inputs()[0].shape
+            self.reading = Reading(size, {1: "L", 3: "RGB"}[channels], background, bits)
         except (KeyError, ValueError):
             raise PipelineError(f"{path} was not exported by this pipeline: it names no classes or no image.") from None
 
@@ -36,7 +38,7 @@ class Predictor:
 
     def decode(self, image: Path | BytesIO) -> np.ndarray:
         """(size, size, channels) uint8: the pixels of an image file, as the model takes them."""
-        return decoding.decode(image, self.size, self.mode)
+        return decoding.decode(image, self.reading).pixels
 
 
 @dataclass(frozen=True)

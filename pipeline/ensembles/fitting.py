@@ -61,8 +61,7 @@ def fit(
     calibrated = before or (after and count == 1)
     temperatures = [fit_temperature(member, labels) if calibrated else 1.0 for member in logits]
     log_probs = log_softmax(logits / np.array(temperatures)[:, None, None])
-    smallest = np.unique(labels, return_counts=True)[1].min()
-    splits = list(folds(labels, max(2, min(settings.folds, int(smallest))), seed))
+    splits = list(folds(labels, min(settings.folds, int(np.unique(labels, return_counts=True)[1].min())), seed))
 
     def fitted(method: str) -> Ensemble:
         if method == "simple":
@@ -116,17 +115,7 @@ def predict_out_of_fold(
     settings: params.Ensemble,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Each method's (samples, classes) log-probabilities, of every sample by an ensemble fitted without it.
-
-    Raises:
-        PipelineError: a class has too few samples for the folds.
-    """
-    smallest = int(np.bincount(labels, minlength=logits.shape[-1]).min())
-    if smallest < max(settings.folds, 4):  # folds, and folds of what one leaves
-        raise PipelineError(
-            f"`ensemble.folds` is {settings.folds}, but a class has only {smallest} validation images; "
-            f"use fewer folds, at least 4 images of each class, or a larger `data.val_fraction`."
-        )
+    """Each method's (samples, classes) log-probabilities, of every sample by an ensemble fitted without it."""
     held_out = {method: np.empty(logits.shape[1:]) for method in methods}
     for kept, left in folds(labels, settings.folds, seed):
         for method, fitted in fit(held_out, members, logits[:, kept], labels[kept], settings, seed).items():
@@ -134,13 +123,24 @@ def predict_out_of_fold(
     return held_out
 
 
-def folds(labels: np.ndarray, count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(kept, left) positions of each fold, the classes spread evenly over all."""
-    from sklearn.model_selection import StratifiedKFold
+def regressible(labels: np.ndarray, classes: int, folds: int) -> bool:
+    """Has stacking each class in whatever a fold leaves, and in whatever a fold of that leaves?"""
+    return int(np.bincount(labels, minlength=classes).min()) >= max(folds, 4)
 
+
+def folds(labels: np.ndarray, count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(kept, left) positions of each fold, the classes spread evenly over all.
+
+    Two folds at least, and no more than the largest class has samples.
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    largest = int(np.bincount(labels).max())
+    count = max(2, min(count, largest))
+    kind = StratifiedKFold if largest > 1 else KFold  # which asks for no class twice
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a class that is in fewer than all folds
-        yield from StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels)
+        yield from kind(count, shuffle=True, random_state=seed).split(labels, labels)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

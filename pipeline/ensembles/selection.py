@@ -72,7 +72,8 @@ def select(
         logits: each member's (samples, classes).
         latency: milliseconds of each subset, by `subset_name`, members timed together.
     Raises:
-        PipelineError: members that can't be combined, too few samples for the folds, or a budget that none fits.
+        PipelineError: members that can't be combined, too few samples for `ensemble.select`, or a budget that none
+            fits.
     """
     logits = dict(zip(logits, fitting.stack(logits, labels), strict=True))
     singles, alone = {}, {}
@@ -84,8 +85,8 @@ def select(
     subsets = score_subsets(singles, labels, latency)
     members = within_budget(subsets, settings.budget_ms, settings.metric) if settings.budget_ms else list(logits)
 
-    methods = [method for method in fitting.METHODS if method in ("simple", *settings.methods)]
     stacked = np.stack([logits[name] for name in members])
+    methods = fitted_methods(settings, labels, stacked.shape[-1])
     combined = fitting.predict_out_of_fold(methods, members, stacked, labels, settings, seed)
     chosen = settings.select
     if chosen == "auto":
@@ -109,6 +110,21 @@ def select(
         oracle=diversity.oracle_accuracy(predicted, labels),
         contribution=contributions({name: singles[name] for name in members}, labels),
     )
+
+
+def fitted_methods(settings: params.Ensemble, labels: np.ndarray, classes: int) -> list[str]:
+    """From simple to complex; without stacking, which has a coefficient for each class, where val has few of one."""
+    methods = [method for method in fitting.METHODS if method in ("simple", *settings.methods)]
+    if "stacking" not in methods or fitting.regressible(labels, classes, settings.folds):
+        return methods
+    fewest = int(np.bincount(labels, minlength=classes).min())
+    if settings.select == "stacking":
+        raise PipelineError(
+            f"`ensemble.select` is stacking, which needs {max(settings.folds, 4)} validation images of each class for "
+            f"`ensemble.folds` {settings.folds}; one class has {fewest}. Raise `data.val_fraction`, or select auto."
+        )
+    print(f"note: stacking is left out, as a class has only {fewest} validation images", flush=True)
+    return [method for method in methods if method != "stacking"]
 
 
 def loss(log_probs: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray:

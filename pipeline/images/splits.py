@@ -1,12 +1,10 @@
 """Train fits, val chooses, test is read once: how samples come to one of them."""
 
-import hashlib
-
 import numpy as np
 
 from pipeline.images.sources import Source
 from pipeline.params import Data
-from pipeline.project.data import UNLABELLED, in_chunks
+from pipeline.project.data import UNLABELLED
 from pipeline.project.errors import PipelineError
 from pipeline.project.randomness import derive
 
@@ -14,27 +12,52 @@ from pipeline.project.randomness import derive
 def split(source: Source, data: Data, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Stratified, seeded sample positions of train, val and test, disjoint; train is shuffled, for good.
 
-    Images without a label are in train, beside `data.train_samples`.
+    Images without a label are in train, beside `data.train_samples`. With groups, none is in two of the parts that are
+    drawn here.
 
     Returns:
         The positions by split, and (samples,) int64 the labels: UNLABELLED for those of `data.unlabelled_samples`.
+    Raises:
+        PipelineError: a class is missing in train or val, or in a test split that was drawn.
     """
     labels, labelled = source.labels.copy(), source.labels != UNLABELLED
     pool = np.flatnonzero((source.fixed == "") & labelled)
-    fixed = {name: np.flatnonzero(source.fixed == name) for name in ("val", "test")}
+    fixed = {name: np.flatnonzero(source.fixed == name) for name in ("train", "val", "test")}
     test, pool = (fixed["test"], pool) if len(fixed["test"]) else _take(source, pool, data.test_fraction, seed, "test")
-    val, train = (fixed["val"], pool) if len(fixed["val"]) else _take(source, pool, data.val_fraction, seed, "val")
+    val, pool = (fixed["val"], pool) if len(fixed["val"]) else _take(source, pool, data.val_fraction, seed, "val")
+    train = np.concatenate([fixed["train"], pool])
     if data.train_samples is not None and data.train_samples < len(train):
-        train, rest = _take(source, train, data.train_samples, seed, "train_samples")
+        train, rest = _at_most(source, train, data.train_samples, seed)
         rest = np.random.default_rng(derive(seed, "split", "unlabelled_samples")).permutation(rest)
         labels[rest[: data.unlabelled_samples]] = UNLABELLED
+    drawn = {"train": train, "val": val} | ({} if len(fixed["test"]) else {"test": test})
+    for name, ids in drawn.items():
+        _check_classes(source, ids, name, data)
     train = np.concatenate([train, np.flatnonzero(labels == UNLABELLED)])
     train = np.random.default_rng(derive(seed, "split", "order")).permutation(train)
     return {"train": train, "val": val, "test": test}, labels
 
 
+def _check_classes(source: Source, ids: np.ndarray, name: str, data: Data) -> None:
+    """Whatever is fitted or chosen needs each class."""
+    counts = np.bincount(source.labels[ids], minlength=len(source.classes))
+    if counts.all():
+        return
+    rarest = int(counts.argmin())
+    every = int((source.labels == rarest).sum())
+    mend = f"raise `data.{name}_fraction`" if name != "train" else "leave more to train by `data.val_fraction`"
+    if name == "train" and data.train_samples:
+        mend = "raise `data.train_samples`"
+    raise PipelineError(
+        f"The class `{source.classes[rarest]}` has {every} image{'s' * (every != 1)} in all and none in {name}, where "
+        f"each class needs one; add images of it, take it out, or {mend}."
+    )
+
+
 def _take(source: Source, pool: np.ndarray, size: float, seed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:
-    """A stratified part of `pool` of that fraction (or, for an int, that count), and the rest."""
+    """A stratified part of `pool` of that fraction, and the rest."""
+    if source.groups is not None:
+        return _take_groups(source, pool, size, seed, purpose)
     from sklearn.model_selection import train_test_split
 
     try:
@@ -42,25 +65,43 @@ def _take(source: Source, pool: np.ndarray, size: float, seed: int, purpose: str
             pool, test_size=size, stratify=source.labels[pool], random_state=derive(seed, "split", purpose)
         )
     except ValueError as error:
-        key = purpose if purpose == "train_samples" else f"{purpose}_fraction"
-        counts = np.bincount(source.labels[pool], minlength=len(source.classes))
-        raise PipelineError(
-            f"`data.{key}` {size} can't be taken from {len(pool)} images of {len(source.classes)} classes, of which "
-            f"`{source.classes[counts.argmin()]}` has the fewest, {counts.min()}: {error}"
-        ) from None
+        raise _too_few(source, pool, size, purpose, str(error)) from None
     return np.sort(part), np.sort(rest)
 
 
-def duplicates(source: Source, splits: dict[str, np.ndarray]) -> dict[str, int]:
-    """How many images of the later split are, pixel for pixel, also in the earlier one; by digests of 64 bits."""
-    every = in_chunks(source.images, np.arange(len(source.images)))
-    digests = np.fromiter((_digest(image) for chunk in every for image in chunk), np.uint64, len(source.images))
-    pairs = (("train", "val"), ("train", "test"), ("val", "test"))
-    return {
-        f"{later}_in_{earlier}": int(np.isin(digests[splits[later]], digests[splits[earlier]]).sum())
-        for earlier, later in pairs
-    }
+def _take_groups(
+    source: Source, pool: np.ndarray, size: float, seed: int, purpose: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of whole groups: one of 1 / size parts that are as alike in classes as groups allow."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    parts = StratifiedGroupKFold(max(2, round(1 / size)), shuffle=True, random_state=derive(seed, "split", purpose))
+    try:
+        rest, part = next(parts.split(pool, source.labels[pool], source.groups[pool]))
+    except ValueError as error:
+        raise _too_few(source, pool, size, purpose, str(error)) from None
+    return np.sort(pool[part]), np.sort(pool[rest])
 
 
-def _digest(image: np.ndarray) -> int:
-    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(image), digest_size=8).digest(), "little")
+def _at_most(source: Source, pool: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """So many of `pool`, stratified, and the rest."""
+    from sklearn.model_selection import train_test_split
+    from sklearn.utils import resample
+
+    labels, random = source.labels[pool], derive(seed, "split", "train_samples")
+    if count < len(source.classes):
+        raise PipelineError(f"`data.train_samples` is {count}, fewer than the {len(source.classes)} classes.")
+    if len(pool) - count >= len(source.classes) and np.unique(labels, return_counts=True)[1].min() > 1:
+        rest, part = train_test_split(pool, test_size=count, stratify=labels, random_state=random)
+    else:  # of which the other one makes a test split too small for its taste
+        part = resample(pool, replace=False, n_samples=count, stratify=labels, random_state=random)
+        rest = np.setdiff1d(pool, part)
+    return np.sort(part), np.sort(rest)
+
+
+def _too_few(source: Source, pool: np.ndarray, size: float, purpose: str, reason: str) -> PipelineError:
+    counts = np.bincount(source.labels[pool], minlength=len(source.classes))
+    return PipelineError(
+        f"`data.{purpose}_fraction` {size} can't be taken from {len(pool)} images of {len(source.classes)} classes, of "
+        f"which `{source.classes[counts.argmin()]}` has the fewest, {counts.min()}: {reason}"
+    )

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.images import decoding
+from pipeline.images.decoding import Decoded, Reading
 from pipeline.images.listing import Listed
 from pipeline.params import TORCHVISION
 from pipeline.project.errors import PipelineError, reason
@@ -32,14 +33,14 @@ def listed(name: str, folder: Path) -> Listed:
     starts = np.cumsum([0, *(len(part) for _, part in parts)])
     labels = np.zeros(starts[-1], np.int64)  # each known when its image is read, to which no other way leads
 
-    def read(position: int, size: int, mode: str) -> np.ndarray:
+    def read(position: int, reading: Reading) -> Decoded:
         number = int(np.searchsorted(starts, position, side="right")) - 1
         try:
             image, label = parts[number][1][position - int(starts[number])]
         except Exception as error:  # whatever a data set does with a damaged file
             raise PipelineError(f"Image {position} of {TORCHVISION}{name} can't be read ({error}).") from None
         labels[position] = label
-        return decoding.square(image, size, mode)
+        return decoding.square(image, reading)
 
     first = parts[0][1]
     image, label = first[0]
@@ -47,7 +48,8 @@ def listed(name: str, folder: Path) -> Listed:
         raise PipelineError(f"`data.source` is {TORCHVISION}{name}, whose samples are no images with a class each.")
     names = [each if isinstance(each, str) else each[0] for each in getattr(first, "classes", None) or []]
     fixed = np.repeat([split for split, _ in parts], np.diff(starts))
-    return Listed(read, "L" if image.mode in ("1", "L", "I;16") else "RGB", labels, names, fixed)
+    mode = "L" if image.mode in ("1", "L", "I;16") else "RGB"
+    return Listed(read, f"image {{}} of {TORCHVISION}{name}".format, mode, labels, names, fixed)
 
 
 def fetch(name: str, folder: Path) -> list[tuple[str, Sequence]]:

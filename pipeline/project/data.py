@@ -15,10 +15,16 @@ CHUNK = 2**24  # bytes of images in memory while they are prepared
 
 @dataclass(frozen=True)
 class Split:
-    """images: (samples, height, width, channels) uint8, memory-mapped. labels: (samples,) int64, or UNLABELLED."""
+    """A part of the data, memory-mapped.
+
+    images: (samples, height, width, channels) uint8. labels: (samples,) int64, or UNLABELLED. aspects: (samples,)
+    float32, width by height of originals that were squeezed whole into larger squares than models see; None: the
+    images are what models see.
+    """
 
     images: np.ndarray
     labels: np.ndarray
+    aspects: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -31,34 +37,51 @@ class Split:
 
 @dataclass(frozen=True)
 class Info:
-    """What a model has to know of the data. mean, std: per channel, of the training images scaled to [0, 1]."""
+    """What a model has to know of the data.
+
+    image_size: pixels a side, of what it sees. mean, std: per channel, of the training images scaled to [0, 1].
+    background, bits: how files are read, as of pipeline.images.decoding.Reading.
+    """
 
     classes: list[str]
     image_size: int
     mean: list[float]
     std: list[float]
     sha256: dict[str, str]
+    background: str = "white"
+    bits: int = 16
 
 
 def save(
-    images: np.ndarray, labels: np.ndarray, classes: list[str], splits: dict[str, np.ndarray], folder: Path
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: list[str],
+    splits: dict[str, np.ndarray],
+    folder: Path,
+    whole: tuple[np.ndarray, np.ndarray] | None = None,
+    **reading: str | int,
 ) -> Info:
     """Write the arrays of each split, then `dataset.json`, whose digests tell these data from others.
 
     Args:
         images: (samples, height, width, channels) uint8, of which no more than CHUNK bytes are held at a time.
-        labels: (samples,) int64. splits: sample positions by name.
+        labels: (samples,) int64. splits: sample positions by name. whole: images and aspects of train, as of Split, in
+            place of its own. reading: `background` and `bits` of Info.
     """
     digests, shape = {}, images.shape[1:]
     counts = np.zeros((shape[-1], 256), np.int64)  # of each value in each channel of the training images
     for name, ids in splits.items():
-        pixels, answers = folder / f"{name}_images.npy", folder / f"{name}_labels.npy"
-        chunks = in_chunks(images, ids)
+        written = {"images": folder / f"{name}_images.npy", "labels": folder / f"{name}_labels.npy"}
+        source, rows = (whole[0], np.arange(len(ids))) if whole and name == "train" else (images, ids)
+        chunks = in_chunks(source, rows)
         if name == "train":
             chunks = _counted(chunks, counts)
-        files.write_chunks(pixels, (len(ids), *shape), images.dtype, chunks)
-        files.write_array(answers, labels[ids])
-        digests |= {path.name: files.sha256(path) for path in (pixels, answers)}
+        files.write_chunks(written["images"], (len(ids), *source.shape[1:]), images.dtype, chunks)
+        files.write_array(written["labels"], labels[ids])
+        if whole and name == "train":
+            written["aspects"] = folder / f"{name}_aspects.npy"
+            files.write_array(written["aspects"], whole[1])
+        digests |= {path.name: files.sha256(path) for path in written.values()}
     values = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float64)
     shares = counts / counts.sum(axis=1, keepdims=True)
     mean = shares @ values
@@ -69,6 +92,7 @@ def save(
         mean=[round(float(value), 6) for value in mean],
         std=[round(max(float(value), 1e-3), 6) for value in std],
         sha256=digests,
+        **reading,
     )
     files.write_json(folder / "dataset.json", vars(info))
     return info
@@ -100,4 +124,6 @@ def open_info(folder: Path) -> Info:
 
 def open_split(folder: Path, name: str) -> Split:
     """Memory-map one split."""
-    return Split(*(files.open_array(folder / f"{name}_{kind}.npy") for kind in ("images", "labels")))
+    aspects = folder / f"{name}_aspects.npy"
+    parts = [files.open_array(folder / f"{name}_{kind}.npy") for kind in ("images", "labels")]
+    return Split(*parts, files.open_array(aspects) if aspects.exists() else None)

@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,10 +34,15 @@ def run(command: Callable[..., None]) -> None:
     try:
         _check(command, sys.argv[1:])
         command(*sys.argv[1:])
+        sys.stdout.flush()
         gc.freeze()  # the collection at exit would walk every imported library for over a second and free nothing
         deadline.leave(0)
     except PipelineError as error:
         _fail(str(error))
+    except BrokenPipeError:  # who reads what is printed has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own flush would fail too
+        deadline.leave(1)
+        sys.exit(1)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(f"The operating system refused: {error.strerror or error}{where}.")

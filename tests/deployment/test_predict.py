@@ -13,6 +13,7 @@ from pipeline.deployment import export, latency
 from pipeline.deployment import predict as prediction
 from pipeline.deployment.service import Predictor
 from pipeline.images import decoding
+from pipeline.images.decoding import Reading
 from pipeline.project.data import Info
 from pipeline.project.errors import PipelineError
 from tests import toys
@@ -55,7 +56,7 @@ def test_every_kind_of_image_gets_the_class_and_probability_of_the_model(model, 
     path = picture(tmp_path / name, mode)
     predictor = Predictor(model)
     ((named, label, probability),) = prediction.predict(predictor, [path])
-    logits = latency.onnx_logits(model, decoding.decode(path, 8, predictor.mode)[None])[0].astype(np.float64)
+    logits = latency.onnx_logits(model, decoding.decode(path, predictor.reading).pixels[None])[0].astype(np.float64)
     expected = np.exp(logits) / np.exp(logits).sum()
     assert (named, label) == (path, CLASSES[expected.argmax()])
     assert probability == pytest.approx(expected.max(), abs=1e-5)
@@ -76,7 +77,7 @@ def test_what_is_no_image_is_refused_and_the_rest_of_the_folder_is_answered(mode
     (folder / "text.png").write_text("no image")
     whole = picture(folder / "cut.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    (folder / "notes.txt").write_text("left alone")
+    (folder / ".DS_Store").write_text("left alone")
     result = predict(folder, "--model", model, "--csv", tmp_path / "out.csv")
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert "text.png can't be read" in result.stderr and "cut.jpg can't be read" in result.stderr
@@ -88,7 +89,7 @@ def test_what_is_no_image_is_refused_and_the_rest_of_the_folder_is_answered(mode
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"), [("empty", "has no images"), ("missing.png", "does not exist"), ("..", "was not exported")]
+    ("name", "sentence"), [("empty", "holds no file"), ("missing.png", "does not exist"), ("..", "was not exported")]
 )
 def test_what_can_not_be_answered_is_a_sentence(model, tmp_path, name, sentence):
     (tmp_path / "empty").mkdir()
@@ -111,6 +112,6 @@ def test_a_missing_model_is_a_sentence(tmp_path):
 
 
 def test_an_image_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "LARGEST", 200)
-    with pytest.raises(PipelineError, match=r"20 x 12 pixels; at most 200 are read"):
-        decoding.decode(picture(tmp_path / "x.png"), 8, "L")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(PipelineError, match=r"has more pixels than"):
+        decoding.decode(picture(tmp_path / "x.png"), Reading(8, "L"))

@@ -211,11 +211,20 @@ def test_one_class_is_certain(method):
     np.testing.assert_allclose(held_out, 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("smallest", [3, 0])
-def test_too_few_validation_images_for_the_folds_are_refused(smallest):
-    labels = np.array([0] * 10 + [1] * smallest)
-    with pytest.raises(PipelineError, match=rf"`ensemble\.folds` is 3.*only {smallest}"):
-        cross_fit("simple", ["a"], np.zeros((1, len(labels), 2)), labels)
+@pytest.mark.parametrize("method", [method for method in fitting.METHODS if method != "stacking"])
+@pytest.mark.parametrize("labels", [[0] * 10 + [1] * 3, [0] * 10 + [1], [0, 0, 1, 1], [0, 1, 2], [0] * 5])
+def test_every_sample_of_the_rarest_classes_is_answered_without_it(method, labels):
+    labels = np.array(labels)
+    logits = np.random.default_rng(0).normal(size=(2, len(labels), 3))
+    held_out = cross_fit(method, ["a", "b"], logits, labels)
+    assert np.isfinite(held_out).all()
+    np.testing.assert_allclose(np.exp(held_out).sum(axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("fewest", "folds", "is_fitted"), [(4, 3, True), (3, 3, False), (5, 6, False), (0, 3, False)])
+def test_stacking_is_for_classes_that_each_fold_leaves_samples_of(fewest, folds, is_fitted):
+    labels = np.array([0] * 10 + [1] * fewest)
+    assert fitting.regressible(labels, 2, folds) == is_fitted
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.images import decoding, sources, splits
+from pipeline.images.decoding import Decoded, Reading
 from pipeline.project import data
 from pipeline.project.errors import PipelineError
 from tests import toys
 
 LEFT, RIGHT = (250, 0, 0), (0, 0, 250)  # what upright pictures are made of
+READING = Reading(16, "RGB")
 ROTATED = Image.Exif()
 ROTATED[0x0112] = 6  # turn by 90 degrees to the right to see it upright
 
@@ -71,7 +73,7 @@ ODD = {
 def test_an_odd_file_shows_what_it_shows_elsewhere(root, name, make, options):
     path = save(root / "cat" / name, make(), **options)
     source = load(root, image_size=24)
-    where = decoding.image_files(root, "*/**/*").index(path)
+    where = decoding.files_below(root).index(path)
     wanted = np.asarray(halves(), int)
     inner = np.r_[1:10, 14:23]  # JPEG's blocks bleed where the colours meet
     assert np.abs(source.images[where].astype(int) - wanted)[:, inner].max() <= 12
@@ -107,8 +109,8 @@ def test_reading_by_many_threads_gives_the_bytes_of_reading_one_by_one(root):
     for number in range(150):
         pixels = random.integers(0, 256, (*random.integers(5, 60, 2), 3), np.uint8)
         save(root / "cat" / f"more{number}.jpg", Image.fromarray(pixels))
-    paths = decoding.image_files(root, "*/**/*")
-    expected = np.stack([decoding.decode(path, 16, "RGB") for path in paths])
+    paths = decoding.files_below(root)
+    expected = np.stack([decoding.decode(path, READING).pixels for path in paths])
     assert np.array_equal(load(root, image_size=16).images, expected)
 
 
@@ -118,10 +120,10 @@ def test_whatever_is_read_comes_in_order_and_what_is_not_is_its_error(count, bat
     def read(position):
         if position in broken:
             raise PipelineError(str(position))
-        return np.full(1, position)
+        return Decoded(np.full(1, position), 1.0, 0)
 
     answers = list(decoding.each(read, count, batch))
-    assert [str(each) if isinstance(each, PipelineError) else each[0] for each in answers] == [
+    assert [str(each) if isinstance(each, PipelineError) else each.pixels[0] for each in answers] == [
         str(position) if position in broken else position for position in range(count)
     ]
 
@@ -132,7 +134,7 @@ def test_reading_is_never_far_ahead_of_who_asks():
     def counted(position):
         with lock:
             read.append(position)
-        return np.zeros(1)
+        return Decoded(np.zeros(1), 1.0, 0)
 
     made = decoding.each(counted, 10_000, 2)
     for _ in range(50):
@@ -145,6 +147,11 @@ def test_reading_is_never_far_ahead_of_who_asks():
 def test_the_pixels_are_in_a_mapped_file_that_nobody_sees(root):
     images = load(root).images
     assert isinstance(images, np.memmap) and not list((root.parent / "raw").iterdir())
+
+
+def listed(root: Path) -> list[Path]:
+    """The images below, in the order of the data."""
+    return [path for path in decoding.files_below(root) if path.suffix != ".csv"]
 
 
 def table(root: Path, rows: list[str], header: str = "path,label", name: str = "labels.csv") -> Path:
@@ -163,7 +170,7 @@ def equal(first, second) -> bool:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_csv_in_any_order_is_the_folder_that_it_describes(root, seed):
     save(root / "cat/ü, 名.jpg")
-    rows = [f'"{path.relative_to(root)}",{path.parts[-2]}' for path in decoding.image_files(root)]
+    rows = [f'"{path.relative_to(root)}",{path.parts[-2]}' for path in listed(root)]
     table(root, random.Random(seed).sample(rows, len(rows)))
     assert equal(load(root, source="csv"), load(root))
 
@@ -174,7 +181,7 @@ def test_a_csv_with_splits_is_the_folder_that_it_describes(root):
         shutil.copytree(root / "dog", root / split / "dog")
     for name in ("cat", "dog"):
         shutil.rmtree(root / name)
-    rows = [f"{path.relative_to(root)},{path.parts[-2]},{path.parts[-3]}" for path in decoding.image_files(root)]
+    rows = [f"{path.relative_to(root)},{path.parts[-2]},{path.parts[-3]}" for path in listed(root)]
     table(root, rows[::-1], "path,label,split")
     source = load(root, source="csv")
     assert equal(source, load(root))
@@ -182,16 +189,28 @@ def test_a_csv_with_splits_is_the_folder_that_it_describes(root):
 
 
 def test_a_csv_may_come_from_a_spreadsheet_under_another_name(root):
-    rows = [f" {path.relative_to(root)} , {path.parts[-2]},\r" for path in decoding.image_files(root)]
+    rows = [f" {path.relative_to(root)} , {path.parts[-2]},\r" for path in decoding.files_below(root)]
     path = table(root, rows, "path,label,split\r", "mine.csv")
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert equal(load(root, source="csv", csv="mine.csv"), load(root))
 
 
-def test_what_can_not_be_read_fails_with_the_first_and_how_many_more(root):
+def test_what_can_not_be_read_fails_with_the_name_of_each(root):
     for name in ("cat/0.png", "cat/1.png", "dog/5.png"):
         (root / name).write_bytes(b"")
-    with pytest.raises(PipelineError, match=r"cat/0\.png can't be read .* 2 more can't be read; .*on_error: skip"):
+    with pytest.raises(PipelineError) as refused:
+        load(root)
+    *files, advice = str(refused.value).splitlines()
+    assert [line.split(" can't")[0].strip() for line in files] == [
+        str(root / name) for name in ("cat/0.png", "cat/1.png", "dog/5.png")
+    ]
+    assert "`data.on_error: skip` leaves out" in advice
+
+
+def test_of_many_that_can_not_be_read_twenty_are_named(root):
+    for number in range(25):
+        (root / "cat" / f"x{number}.png").write_bytes(b"")
+    with pytest.raises(PipelineError, match=r"(?s)x9\.png can't be read.*\n +5 more can't be used\.\n"):
         load(root)
 
 

@@ -26,7 +26,9 @@ def picture(path: Path, colour, mode: str = "RGB", size: tuple[int, int] = (12, 
 
 
 def load_folder(root: Path, size: int = 8):
-    return sources.load(toys.data_params(source="image_folder", path=str(root), image_size=size), root / "raw")
+    return sources.load(
+        toys.data_params(source="image_folder", path=str(root), image_size=size), root.with_name(f"{root.name}-raw")
+    )
 
 
 @pytest.fixture
@@ -100,10 +102,17 @@ def test_train_val_and_test_folders_fix_the_splits(tmp_path):
     assert {name: (source.fixed == name).sum() for name in ("", "val", "test")} == {"": 6, "val": 4, "test": 2}
 
 
-def test_files_that_are_no_images_are_passed_over(two_classes):
+def test_a_file_of_a_class_that_is_no_image_is_named(two_classes):
     (two_classes / "red/notes.txt").write_text("red ones")
+    with pytest.raises(PipelineError, match=r"notes\.txt can't be read"):
+        load_folder(two_classes)
+
+
+def test_a_file_beside_the_classes_that_is_no_image_is_noted(two_classes):
     (two_classes / "readme.md").write_text("colours")
-    assert len(load_folder(two_classes).images) == 4
+    source = load_folder(two_classes)
+    (note,) = source.notes
+    assert len(source.images) == 4 and "readme.md lies beside the folders of classes" in note
 
 
 def test_hidden_folders_and_files_are_passed_over(two_classes):
@@ -273,9 +282,11 @@ def test_a_folder_of_unlabelled_images_joins_any_source(two_classes, tmp_path_fa
     more = tmp_path_factory.mktemp("more")
     picture(more / "top.png", (90, 90, 90), size=(20, 12))
     picture(more / "deep/er/one.jpg", (90, 90, 90))
-    (more / "notes.txt").write_text("no image")
+    (more / "README.md").write_text("what these are")
+    (more / ".DS_Store").write_bytes(b"clutter")
     joined = sources.load(
-        toys.data_params(source=source, path=str(two_classes), unlabelled=str(more), image_size=8), two_classes / "raw"
+        toys.data_params(source=source, path=str(two_classes), unlabelled=str(more), image_size=8),
+        two_classes.with_name("raw"),
     )
     assert (joined.labels == UNLABELLED).sum() == 2 and (joined.labels[-2:] == UNLABELLED).all()
     assert joined.images.shape[1:] == (8, 8, channels)
