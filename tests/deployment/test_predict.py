@@ -1,6 +1,7 @@
 """Serving with ONNX Runtime alone, on what a user may hand in."""
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,28 @@ def test_an_image_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(PipelineError, match=r"has more pixels than"):
         decoding.decode(picture(tmp_path / "x.png"), Reading(8, "L"))
+
+
+def test_what_is_transparent_has_the_background_of_training(tmp_path):
+    info = Info(CLASSES, 8, [0.4] * 3, [0.2] * 3, {}, background="#0000ff", bits=12)
+    export.to_onnx(toys.classifier(info=info), tmp_path / "model.onnx")
+    predictor = Predictor(tmp_path / "model.onnx")
+    Image.new("RGBA", (9, 9), (1, 2, 3, 0)).save(tmp_path / "clear.png")
+    Image.fromarray(np.full((9, 9), 0x123, np.uint16)).save(tmp_path / "deep.png")
+    assert (predictor.decode(tmp_path / "clear.png") == [0, 0, 255]).all()
+    assert (predictor.decode(tmp_path / "deep.png") == 0x12).all()
+
+
+def test_a_link_to_a_folder_is_refused_as_prepare_refuses_it(model, tmp_path):
+    picture(tmp_path / "elsewhere/x.png")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/link").symlink_to(tmp_path / "elsewhere")
+    result = predict(tmp_path / "folder", "--model", model)
+    assert result.returncode == 1 and "is a link to a folder" in result.stderr
+
+
+def test_the_model_that_ships_is_found_from_every_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    words = [sys.executable, "-m", "pipeline.deployment.predict", "--help"]
+    said = subprocess.run(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, capture_output=True)
+    assert str(CHECKOUT / "models/deployed.onnx") in said.stdout.decode()

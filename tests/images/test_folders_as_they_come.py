@@ -105,7 +105,10 @@ def test_a_form_that_is_only_in_transparency_stays_visible(root):
 )
 def test_every_kind_of_transparency_shows_the_background(tmp_path, mode, options, expected):
     colour = {"LA": (9, 0), "P": 9, "RGBA": (9, 9, 9, 0), "L": 9}[mode]
-    path = save(tmp_path / "x.png", Image.new(mode, (8, 8), colour), **options)
+    image = Image.new(mode, (8, 8), colour)
+    if mode == "P":
+        image.putpalette(bytes(3 * 256))
+    path = save(tmp_path / "x.png", image, **options)
     assert (decoding.decode(path, Reading(8, "L")).pixels == expected).all()
 
 

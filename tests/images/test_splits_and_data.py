@@ -214,3 +214,16 @@ def test_images_without_a_label_join_train_alone_and_do_not_move_the_others():
     assert sorted(with_more["train"]) == [*sorted(without["train"]), *range(100, 140)]
     assert all(np.array_equal(with_more[name], without[name]) for name in ("val", "test"))
     assert 5 < (with_more["train"][:30] >= 100).sum() < 30  # shuffled among the others
+
+
+def test_whole_images_of_train_are_stored_beside_what_models_see_of_val(tmp_path):
+    images, labels = toys.images(6, channels=3), np.array([0, 1, 1, 0, 0, 1])
+    whole, aspects = toys.images(3, size=12, channels=3, seed=1), np.array([1.5, 1.0, 0.5], np.float32)
+    info = data.save(images, labels, ["a", "b"], POSITIONS, tmp_path, (whole, aspects), background="black", bits=12)
+    train, val = (data.open_split(tmp_path, name) for name in ("train", "val"))
+    assert np.array_equal(train.images, whole) and np.array_equal(train.aspects, aspects)
+    assert np.array_equal(val.images, images[[1]]) and val.aspects is None
+    assert (info.image_size, info.background, info.bits) == (8, "black", 12) == (
+        data.open_info(tmp_path).image_size, "black", 12)  # fmt: skip
+    assert "train_aspects.npy" in info.sha256
+    assert info.mean == pytest.approx(whole.mean(axis=(0, 1, 2)) / 255, abs=1e-5)
