@@ -15,10 +15,15 @@ CHUNK = 2**24  # bytes of images in memory while they are prepared
 
 @dataclass(frozen=True)
 class Split:
-    """images: (samples, height, width, channels) uint8, memory-mapped. labels: (samples,) int64, or UNLABELLED."""
+    """images: (samples, height, width, channels) uint8, memory-mapped. labels: (samples,) int64, or UNLABELLED.
+
+    aspects: (samples,) float32, width by height of each original, whole and squeezed to a square in `images`; None: the
+    middle square was cut out of each.
+    """
 
     images: np.ndarray
     labels: np.ndarray
+    aspects: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -46,7 +46,7 @@ def pretrained(tmp_path_factory):
 def asked(source, **more):
     """Params of a model that starts from a folder or a file of this machine."""
     kind, _, place = source.partition(":")
-    given = {"model": None, "kwargs": {}, "backbone": source}
+    given = {"model": None, "kwargs": {}, "backbone": source, "input_size": 64}
     if "backbone_sha256" not in more:
         path = Path(place) / "model.safetensors" if kind == "local-dir" else Path(place)
         given["backbone_sha256"] = files.sha256(path)
@@ -102,7 +102,7 @@ def test_with_the_pretrained_head_the_logits_are_the_originals(pretrained):
 @pytest.mark.parametrize("size", [16, 64])
 def test_pixels_are_resized_as_config_json_says(tmp_path, size, mode):
     path = folder(tmp_path, original(), input_size=(3, size, size), interpolation=mode)
-    model, seen = built(f"local-dir:{path}"), []
+    model, seen = built(f"local-dir:{path}", input_size=size), []
     model.net.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     images = toys.images(4, size=28, channels=3)
     model(torch.from_numpy(images))
