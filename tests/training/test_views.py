@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -245,3 +246,17 @@ def test_the_student_alone_sees_the_students_views_and_then_new_ones():
     for epoch in range(limited.count):
         assert np.array_equal(shown[epoch], rendered(images, ids, limited.number(epoch), limited))
     assert len({each.tobytes() for each in shown}) == 8
+
+
+@pytest.mark.parametrize(
+    ("views", "digest"),
+    [
+        (Views(5, 4, 2, True, 0.0), "e58b8369becaeba45fa28391a42a7b2f7e42447d42684b37888b142aa92d941e"),
+        (Views(5, 4, 2, True, 0.5, 0.4, 1.0), "a674c77528200fe339879de5612ef7269551e7436b6e0cf63a5034ce987dcc64"),
+    ],
+    ids=["small", "all"],
+)
+def test_small_views_stay_the_bytes_that_they_are(views, digest):
+    images, ids = toys.images(40, size=28), np.arange(39, -1, -1)
+    shown = b"".join(rendered(images, ids, view, views).tobytes() for view in range(3))
+    assert hashlib.sha256(shown).hexdigest() == digest
