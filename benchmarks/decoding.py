@@ -7,9 +7,7 @@ the same filter. A share of cores is the processor time of all processes by the 
 
 import os
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,7 @@ from tqdm import tqdm
 
 from benchmarks import page
 from benchmarks.page import Figure
-from benchmarks.timing import alternate, ratio
+from benchmarks.timing import alternate, ratio, watched
 from pipeline import params
 from pipeline.images import sources, splits
 from pipeline.params import Data
@@ -46,9 +44,10 @@ def main() -> None:
         cases = {OURS: lambda: sources.load(asked, root / "raw"), WHOLE: lambda: prepare(asked, root)}
         for workers in WORKERS:
             cases[f"torchvision, {workers} workers"] = lambda workers=workers: load(root / "images", workers)
-        timed = {name: _watched(call, busy[name]) for name, call in cases.items()}
+        timed = {name: watched(call, busy[name]) for name, call in cases.items()}
         seconds = alternate(timed, ROUNDS)
-    shares = {name: float(np.median(each)) for name, each in busy.items()}
+    cores = len(os.sched_getaffinity(0))
+    shares = {name: float(np.median(each)) / cores for name, each in busy.items()}
     best = min((name for name in cases if name not in (OURS, WHOLE)), key=lambda name: np.median(seconds[name]))
     table = pd.DataFrame(
         {
@@ -91,17 +90,6 @@ def load(folder: Path, workers: int) -> int:
     )  # fmt: skip
     images = ImageFolder(str(folder), transform)
     return sum(len(labels) for _, labels in DataLoader(images, BATCH, num_workers=workers))
-
-
-def _watched(call: Callable[[], object], shares: list[float]) -> Callable[[], None]:
-    """The call, which also notes the share of all cores that it kept busy, in itself and in processes that ended."""
-
-    def watched() -> None:
-        spent, began = sum(os.times()[:4]), time.perf_counter()
-        call()
-        shares.append((sum(os.times()[:4]) - spent) / (time.perf_counter() - began) / len(os.sched_getaffinity(0)))
-
-    return watched
 
 
 if __name__ == "__main__":

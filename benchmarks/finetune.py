@@ -136,7 +136,9 @@ def _learn(start: Path, info: Info, train: Split, val: Split, settings: params.P
     random, cpu = derive(settings.seed, "fine-tuning", seed), torch.device("cpu")
     torch.manual_seed(random)
     digest = files.sha256(start / WEIGHTS[0])
-    starting = fixed.architecture(backbone=f"local-dir:{start}", backbone_sha256=digest, precision="fp32")
+    starting = fixed.architecture(
+        backbone=f"local-dir:{start}", backbone_sha256=digest, input_size=SIZE, precision="fp32"
+    )
     model = models.build(starting, info)
     lesson = Lesson(train, train.labelled, Views.fresh(settings.views, seed), setting.loss_of(None))
     Trainer(model, SETTINGS, lesson, cpu, seed=random, name=f"{start.name}, seed {seed}").fit(val)

@@ -24,10 +24,10 @@ def main() -> None:
     order = setting.batches(SAMPLES, size)
     lesson = Lesson(train, train.labelled, setting.views(settings), setting.loss_of(settings.distill), soft)
     trained, compiled = setting.Stepper.of(settings, device), setting.Stepper.of(settings, device)
-    fixed = tuple(part.to(device) for part in lesson.batch(order[0], 0, setting.CLASSES))
+    fixed = tuple(part.to(device) for part in lesson.batch(order[0], 0, setting.INFO))
 
     def prepared() -> Iterator[Batch]:
-        return (lesson.batch(ids, 0, setting.CLASSES) for ids in order)
+        return (lesson.batch(ids, 0, setting.INFO) for ids in order)
 
     def bare() -> None:
         for _ in order:

@@ -47,7 +47,8 @@ class Images(Dataset):
 
 
 def loader(split: Split, settings: Params, workers: int) -> DataLoader:
-    images = Images(split, settings.views.shift, settings.views.flip)
+    views = setting.views(settings)
+    images = Images(split, views.shift, views.flip)
     size = settings.student.batch_size
     return DataLoader(images, size, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
 
@@ -91,7 +92,7 @@ def timm_epoch(
     ).train()
     lesson = Lesson(split, split.labelled, setting.views(settings), setting.loss_of(None))
     for ids in setting.batches(len(split), settings.student.batch_size):
-        images, labels, _ = lesson.batch(ids, 0, setting.CLASSES)
+        images, labels, _ = lesson.batch(ids, 0, setting.INFO)
         pixels = images.to(device).permute(0, 3, 1, 2).float()
         pixels = (pixels - stepper.model.mean) / stepper.model.std
         with precision(stepper.model, device):

@@ -15,7 +15,7 @@ import torch
 from benchmarks import fixed, page, setting
 from pipeline.logits import topk
 from pipeline.project import errors
-from pipeline.project.data import Info
+from pipeline.project.data import Info, Split
 from pipeline.training import models
 from pipeline.training.inference import precision, predict
 from pipeline.training.views import render
@@ -60,9 +60,9 @@ def rates() -> pd.DataFrame:
     """Images a second of this device, by what is done with them; NaN where this pipeline never does it."""
     settings, device = setting.start()
     info = Info([str(label) for label in range(CLASSES)], SIDE, [0.5] * 3, [0.3] * 3, {})
-    images, ids = np.zeros((BATCH, SIDE, SIDE, 3), np.uint8), np.arange(BATCH)
+    split = Split(np.zeros((BATCH, SIDE, SIDE, 3), np.uint8), np.zeros(BATCH, np.int64))
     views = setting.views(settings)
-    rows = {VIEWS: {RENDERED: _rate(lambda: render(images, ids, 0, views), device)}}
+    rows = {VIEWS: {RENDERED: _rate(lambda: render(split, np.arange(BATCH), 0, views, SIDE), device)}}
     for name, computes_in in TEACHERS.items():
         model = models.build(fixed.architecture(model=name, precision=computes_in), info).to(device)
         rows[name] = {ASKED: _rate(lambda net=model: _ask(net, device), device)}

@@ -1,5 +1,6 @@
 """Times that can be compared: cases take turns, so that a machine that slows down slows all of them."""
 
+import os
 import time
 from collections.abc import Callable
 
@@ -22,3 +23,14 @@ def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
 def ratio(seconds: dict[str, np.ndarray], case: str, against: str) -> float:
     """The median over rounds of one case's time by another's of the same round."""
     return float(np.median(seconds[case] / seconds[against]))
+
+
+def watched(call: Callable[[], object], cores: list[float]) -> Callable[[], None]:
+    """The call, which also notes how many cores it kept busy, in itself and in processes that ended."""
+
+    def noting() -> None:
+        spent, began = sum(os.times()[:4]), time.perf_counter()
+        call()
+        cores.append((sum(os.times()[:4]) - spent) / (time.perf_counter() - began))
+
+    return noting

@@ -61,7 +61,7 @@ class Teaching:
 
     def online(self, view: int, ids: np.ndarray) -> np.ndarray:
         """The teacher's answer to what the student sees in that step."""
-        pixels = render(self.prepared.train.images, ids, view, self.views)
+        pixels = render(self.prepared.train, ids, view, self.views, self.prepared.info.image_size)
         answer = predict(self.model, pixels, self.prepared.device, exact=False).astype(np.float64)
         return self.teacher.log_probs(answer[None]).astype(np.float32)
 

@@ -181,11 +181,24 @@ class Data(Block):
 
 
 class Augmentation(Block):
-    """Of every training image; see pipeline.training.views."""
+    """Of every training image; None: as the preset has it. See pipeline.training.views."""
 
-    shift: Annotated[int, Field(ge=0, le=64)]
-    flip: bool
-    erase: Probability
+    preset: Literal["none", "small", "photo"]
+    shift: Annotated[int, Field(ge=0, le=64)] | None
+    flip: bool | None
+    crop: Annotated[float, Field(gt=0, le=1)] | None
+    jitter: Probability | None
+    hue: Annotated[float, Field(ge=0, le=0.5)] | None
+    gray: Probability | None
+    trivial: bool | None
+    erase: Probability | None
+
+    @model_validator(mode="after")
+    def _moves_images_once(self) -> "Augmentation":
+        cropped = self.preset == "photo" if self.crop is None else self.crop < 1
+        if cropped and self.shift:
+            raise ValueError(f"has `shift` {self.shift} beside a crop, which moves images too; set `shift` to null")
+        return self
 
 
 class StudentViews(Block):
@@ -225,8 +238,15 @@ class Architecture(Block):
     kwargs: Annotated[dict[str, Any], AfterValidator(_plain)]
     backbone: Backbone | None
     backbone_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    input_size: Annotated[int, Field(ge=8, le=1024)] | None
     stem_stride: Annotated[int, Field(ge=1, le=4)] | None
     precision: Literal["auto", "fp32", "bf16"]
+
+    @model_validator(mode="after")
+    def _has_one_size(self) -> "Architecture":
+        if self.input_size is not None and "img_size" in self.kwargs:
+            raise ValueError(f"has `input_size` {self.input_size} and `img_size` in `kwargs`; leave the latter out")
+        return self
 
     @model_validator(mode="after")
     def _names_a_model(self) -> "Architecture":

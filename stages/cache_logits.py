@@ -13,7 +13,7 @@ from pipeline.scoring import metrics
 from pipeline.tracking import store
 from pipeline.training import models, ranks
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.views import Views
+from pipeline.training.views import Views, resolved
 from stages.starting import start_stage
 
 SCORED = 10_000  # samples whose cached logits are scored for the log
@@ -47,7 +47,8 @@ def main(name: str) -> None:
         record,
         paths.record("cache_logits", name),
         settings.tracking,
-        params={key: getattr(settings, key) for key in ("seed", "views", "student_views", "logits", "compute")},
+        params={"views": resolved(settings.views)}
+        | {key: getattr(settings, key) for key in ("seed", "student_views", "logits", "compute")},
         metrics={**scores, "cache_seconds": sum(checkpoint.seconds for checkpoint in checkpoints)},
         artifacts=[folder / "manifest.json"],
     )

@@ -7,7 +7,7 @@ from pipeline.logits import targets
 from pipeline.project import errors, files, paths
 from pipeline.project.randomness import derive
 from pipeline.training.loop import Lesson
-from pipeline.training.views import Views
+from pipeline.training.views import Views, resolved
 from stages.starting import start_stage
 from stages.training import Job, enter, train_and_save
 
@@ -25,7 +25,7 @@ def main(source: str, student_seed: str) -> None:
         taught_loss(distill, student.label_smoothing, room.label_weights),
         targets.reader(files.open_array(path), shape, distill.target_temperature),
     )
-    logged = {"seed": settings.seed, "student_seed": student_seed, "views": settings.views,
+    logged = {"seed": settings.seed, "student_seed": student_seed, "views": resolved(settings.views),
               "student_views": settings.student_views, "distill": distill, "source": source}  # fmt: skip
     seed = derive(settings.seed, "student", int(student_seed))
     job = Job(name, student, seed, lesson, logged, {path.name: files.sha256(path)})

@@ -38,7 +38,7 @@ def main() -> None:
         teacher = selected.teacher(source)
         members = [cached[name] for name in teacher.members]
         if settings.cross_fit.folds > 1:
-            teacher = _of_fold_teachers(teacher, members, settings, len(info.classes))
+            teacher = _of_fold_teachers(teacher, members, settings, info)
         targets.write(paths.targets(source), teacher.log_probs, teacher.temperatures, members, len(info.classes),
                       settings.logits.top_k)  # fmt: skip
     scores = selected.scores(val.labels)
@@ -69,13 +69,13 @@ def _caches(settings: Params, info: Info) -> tuple[dict[str, np.ndarray], dict[s
     return cached, of_val
 
 
-def _of_fold_teachers(teacher: Ensemble, cached: list[np.ndarray], settings: Params, classes: int) -> Ensemble:
+def _of_fold_teachers(teacher: Ensemble, cached: list[np.ndarray], settings: Params, info: Info) -> Ensemble:
     """The ensemble with temperatures of the fold teachers, by the first view of images that they did not learn from."""
     train, views = data.open_split(paths.PREPARED, "train"), _views(settings)
     some = train.labelled[np.linspace(0, len(train.labelled) - 1, min(CALIBRATED, len(train.labelled))).astype(int)]
     rows = zip(cached, teacher.temperatures, strict=True)
-    logits = np.stack([topk.decode(member[0][some], classes, temperature) for member, temperature in rows])
-    labels = mixed_labels(train.labels, some, 0, views, train.images.shape[1], classes)
+    logits = np.stack([topk.decode(member[0][some], len(info.classes), temperature) for member, temperature in rows])
+    labels = mixed_labels(train.labels, some, 0, views, info.image_size, len(info.classes))
     return fitting.recalibrated(teacher, logits.astype(np.float64), labels, settings.ensemble)
 
 

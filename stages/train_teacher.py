@@ -9,7 +9,7 @@ from pipeline.project.randomness import derive
 from pipeline.training import folds
 from pipeline.training.loop import Lesson
 from pipeline.training.losses import label_loss_alone
-from pipeline.training.views import Views
+from pipeline.training.views import Views, resolved
 from stages.starting import start_stage
 from stages.training import Job, Room, enter, train_and_save
 
@@ -36,7 +36,7 @@ def _job(room: Room, name: str, fold: int | None = None) -> Job:
     seed = derive(settings.seed, "teacher", title, teacher.seed)
     loss = label_loss_alone(teacher.label_smoothing, room.label_weights)
     lesson = Lesson(room.train, ids, Views.fresh(settings.views, seed), loss)
-    return Job(title, teacher, seed, lesson, {"seed": settings.seed, "views": settings.views})
+    return Job(title, teacher, seed, lesson, {"seed": settings.seed, "views": resolved(settings.views)})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import __main__, advice, decoding, finetune, page, peak_memory, timing
+from benchmarks import __main__, advice, decoding, finetune, page, peak_memory, photos, timing
 from benchmarks.page import Figure
 from pipeline import params
 from pipeline.project import data
@@ -119,6 +119,15 @@ def test_decoding_compares_prepare_with_every_number_of_workers(published, monke
     ]
     assert all(0 < float(share.removesuffix(" %")) <= 110 for share in table["cores busy"])
     assert len(figures) == 2 and figures[0].value > 0
+
+
+def test_photos_are_compared_with_torchvision_with_and_without_hue(published, monkeypatch):
+    for name, value in {"IMAGES": 64, "STORED": 40, "SIZE": 32, "WORKERS": (0, 1), "ROUNDS": 1}.items():
+        monkeypatch.setattr(photos, name, value)
+    photos.main()
+    table, figures = published["photos"]
+    assert len(table) == 1 + 2 * 3 and len(figures) == 2
+    assert all(0 < float(cores) < 4 for cores in table["cores busy"])
 
 
 def test_torchvision_makes_all_images_and_ours_the_same_number(tmp_path, monkeypatch):

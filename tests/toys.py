@@ -11,7 +11,7 @@ from pipeline.params import Architecture, Block, Compute, Data, Model, Params, T
 from pipeline.project.data import Info, Split
 from pipeline.training import models
 from pipeline.training.models import Classifier
-from pipeline.training.views import Views
+from pipeline.training.views import Views, render
 
 torch.set_num_threads(1)  # more of them only wait for one another on tensors this small
 
@@ -63,6 +63,11 @@ def split(count: int, seed: int = 0) -> Split:
     labels = np.arange(count, dtype=np.int64) % 2
     dark = images(count, seed=seed) // 3
     return Split(dark + (150 * labels).astype(np.uint8)[:, None, None, None], labels)
+
+
+def rendered(images: np.ndarray, ids: np.ndarray, view: int, views: Views) -> np.ndarray:
+    """Views of images that are stored as large as they are seen, on the CPU."""
+    return render(Split(images, np.zeros(len(images), np.int64)), ids, view, views, images.shape[1]).numpy()
 
 
 def classifier(seed: int = 0, architecture: Architecture = ARCHITECTURE, info: Info = INFO) -> Classifier:

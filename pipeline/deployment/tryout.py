@@ -114,7 +114,8 @@ def _info(asked: Data) -> Info:
 
 
 def _plain(name: str) -> dict[str, object]:
-    return {"model": name, "kwargs": {}, "backbone": None, "backbone_sha256": None, "stem_stride": None}
+    return {"model": name, "kwargs": {}, "backbone": None, "backbone_sha256": None, "input_size": None,
+            "stem_stride": None}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.logits import topk
@@ -41,7 +42,12 @@ class Labeller:
     def classes(self) -> int:
         return len(self.models[0].info.classes)
 
-    def ask(self, images: np.ndarray, ids: np.ndarray, *, exact: bool) -> np.ndarray:
+    @property
+    def size(self) -> int:
+        """Of the images, pixels a side."""
+        return self.models[0].info.image_size
+
+    def ask(self, images: np.ndarray | Tensor, ids: np.ndarray, *, exact: bool) -> np.ndarray:
         """(samples, classes) float32 logits of these images.
 
         Args:
@@ -78,10 +84,13 @@ def cache(
     numbers = range(views.count) if views else (None,)
     parts = [(number, start) for number in numbers for start in range(0, len(split), CHUNK)]
 
-    def pixels(first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def pixels(first: int) -> Iterator[tuple[np.ndarray | Tensor, np.ndarray]]:
         for number, start in parts[first + ranks.number :: ranks.world]:
             ids = np.arange(start, min(start + CHUNK, len(split)))
-            yield (split.images[ids] if number is None else render(split.images, ids, number, views)), ids
+            if number is None:
+                yield split.images[ids], ids
+            else:
+                yield render(split, ids, number, views, labeller.size, labeller.device), ids
 
     def answers(first: int) -> Iterator[np.ndarray]:
         for images, ids in ahead(pixels(first), labeller.device):
@@ -110,7 +119,8 @@ def check(labeller: Labeller, split: Split, cached: np.ndarray, views: Views, pa
     random = np.random.default_rng(derive(views.seed, "check"))
     for view in random.integers(0, views.count, CHECKED // 8):
         ids = random.integers(0, len(split), 8)
-        again, rows = labeller.ask(render(split.images, ids, int(view), views), ids, exact=False), cached[view, ids]
+        seen = render(split, ids, int(view), views, labeller.size, labeller.device)
+        again, rows = labeller.ask(seen, ids, exact=False), cached[view, ids]
         tolerance, known = TOLERANCE * again.std(), rows
         if rows.dtype.names:
             known, again = rows["logits"], np.take_along_axis(again, rows["classes"].astype(np.int64), axis=1)

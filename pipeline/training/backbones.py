@@ -102,14 +102,22 @@ def start(backbone: Backbone, channels: int, classes: int, kwargs: dict[str, Any
         if not layers:
             raise
         names = [one or other for one, other in layers]
+        learned, asked = input_size(backbone.config), kwargs.get("img_size")
+        resized = asked not in (None, learned, (learned, learned))
+        hint = f"; try `input_size: {learned}`, at which they learned" if resized else ""
         shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
         raise PipelineError(
             f"The weights of `backbone` do not fit `{backbone.model}` with kwargs {kwargs}: {shown} are missing, "
-            "unknown or of another shape."
+            f"unknown or of another shape{hint}."
         ) from None
     net.pretrained_cfg["state_dict"] = None  # or every copy of the network would copy them too
     net.reset_classifier(classes)
     return net
+
+
+def input_size(config: dict[str, Any]) -> int:
+    """Pixels a side of the images that weights learned from, by timm's description of them; 224 where it is silent."""
+    return (config.get("input_size") or (3, 224, 224))[-1]
 
 
 def known(model: str) -> str:

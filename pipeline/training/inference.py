@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline.training import devices
 from pipeline.training.models import Classifier
@@ -12,9 +13,9 @@ BATCH = {"cpu": 128, "cuda": 2048, "mps": 1024}  # on a CPU, what fits its cache
 
 @torch.inference_mode()
 def predict(
-    model: Classifier, images: np.ndarray, device: torch.device, *, exact: bool, ranks: Ranks = ALONE
+    model: Classifier, images: np.ndarray | Tensor, device: torch.device, *, exact: bool, ranks: Ranks = ALONE
 ) -> np.ndarray:
-    """(samples, classes) float32 logits of clean images in eval mode, in fp32 where `exact`, as the exported model.
+    """(samples, classes) float32 logits of images in eval mode, in fp32 where `exact`, as the exported model.
 
     Ranks take whole batches in turn, so that the bits don't depend on how many there are.
     """
@@ -23,7 +24,8 @@ def predict(
     starts = range(0, len(images), size)
     logits = []
     for start in starts[ranks.number :: ranks.world]:
-        batch = torch.from_numpy(np.array(images[start : start + size])).to(device)
+        batch = images[start : start + size]
+        batch = (batch if isinstance(batch, Tensor) else torch.from_numpy(np.array(batch))).to(device)
         with precision(model, device, exact):
             logits.append(model(batch).cpu().numpy())
     of_rank = ranks.gather(logits)

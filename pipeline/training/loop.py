@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pipeline.params import Training
 from pipeline.project import files
-from pipeline.project.data import Split
+from pipeline.project.data import Info, Split
 from pipeline.project.errors import PipelineError
 from pipeline.project.randomness import derive
 from pipeline.scoring import metrics
@@ -24,7 +24,7 @@ from pipeline.training.inference import precision, predict
 from pipeline.training.models import Classifier
 from pipeline.training.prefetch import ahead
 from pipeline.training.ranks import ALONE, Ranks
-from pipeline.training.views import Views, mixed_labels, render
+from pipeline.training.views import CPU, Views, mixed_labels, render
 
 WINDOW = 8192  # samples that are shuffled with one another
 
@@ -51,14 +51,14 @@ class Lesson:
     loss: Loss
     targets: Targets | None = None
 
-    def batch(self, ids: np.ndarray, epoch: int, classes: int, ranks: Ranks = ALONE) -> Batch:
-        """An epoch's views of these samples, on the CPU."""
-        view, side = self.views.number(epoch), self.train.images.shape[1]
-        pixels = render(self.train.images, ranks.share(ids), view, self.views)
-        labels = mixed_labels(self.train.labels, ids, view, self.views, side, classes)
+    def batch(self, ids: np.ndarray, epoch: int, info: Info, device: torch.device = CPU, ranks: Ranks = ALONE) -> Batch:
+        """An epoch's views of these samples, the pixels on the device. info: of the model that is to see them."""
+        view, size = self.views.number(epoch), info.image_size
+        pixels = render(self.train, ranks.share(ids), view, self.views, size, device)
+        labels = mixed_labels(self.train.labels, ids, view, self.views, size, len(info.classes))
         soft = None if self.targets is None else torch.from_numpy(self.targets(view, ids))
         files.forget(self.train.images)
-        return torch.from_numpy(pixels), torch.from_numpy(labels), soft
+        return pixels, torch.from_numpy(labels), soft
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,7 @@ class Trainer:
         return mean, samples * (1 - skipped / self.steps) / (time.perf_counter() - began)
 
     def _batches(self, chosen: list[np.ndarray], epoch: int) -> Iterator[Batch]:
-        classes = len(self.model.info.classes)
-        prepared = (self.lesson.batch(ids, epoch, classes, self.ranks) for ids in chosen)
+        prepared = (self.lesson.batch(ids, epoch, self.model.info, self.device, self.ranks) for ids in chosen)
         return tqdm(
             ahead(prepared, self.device), f"{self.name} {epoch + 1}/{self.settings.epochs}", total=self.steps,
             initial=self.steps - len(chosen), leave=False, disable=None if self.ranks.first else True,

@@ -24,8 +24,8 @@ NARROW = 16  # channels: a block of oneDNN's on AVX-512; on AVX2 it is 8
 class Classifier(nn.Module):
     """A network that takes the prepared pixels as they are: a caller can't get size and normalisation wrong.
 
-    pretrained: timm's description of the weights that it started from, whose input size, mean and standard deviation it
-    keeps; None: it has those of the data.
+    pretrained: timm's description of the weights that it started from, whose interpolation, mean and standard deviation
+    it keeps; None: it has those of the data. It runs at `size` pixels, see `side`.
     """
 
     def __init__(
@@ -36,7 +36,8 @@ class Classifier(nn.Module):
         self.architecture = architecture
         self.info = info
         self.pretrained = pretrained
-        self.size, mean, std = None, info.mean, info.std
+        self.size, self.interpolation = 2 * (side(architecture, info, pretrained),), "bilinear"
+        mean, std = info.mean, info.std
         if pretrained:
             from timm.data import resolve_input_data_config
 
@@ -44,7 +45,7 @@ class Classifier(nn.Module):
             if len(info.mean) == 1:
                 given = {key: [sum(value) / len(value)] for key, value in given.items()}
             wanted = resolve_input_data_config(net, given)
-            self.size, mean, std = wanted["input_size"][1:], wanted["mean"], wanted["std"]
+            mean, std = wanted["mean"], wanted["std"]
             self.interpolation = "bilinear" if wanted["interpolation"] == "bilinear" else "bicubic"
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -52,7 +53,7 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(batch, height, width, channels) uint8 to (batch, classes) float32 logits."""
         pixels = images.permute(0, 3, 1, 2).float()  # channels last in memory, as convolutions like it
-        if self.size and self.size != pixels.shape[2:]:
+        if self.size != pixels.shape[2:]:
             pixels = nn.functional.interpolate(pixels, self.size, mode=self.interpolation, antialias=True)
         return self.net((pixels - self.mean) / self.std).float()
 
@@ -66,7 +67,8 @@ def build(architecture: Architecture, info: Info) -> Classifier:
     if architecture.backbone is None:
         return _assembled(architecture, info)
     backbone = backbones.read(architecture)
-    named = {"model": backbone.model, "kwargs": backbone.kwargs | architecture.kwargs, "backbone": None}
+    own = {key: value for key, value in backbone.kwargs.items() if key != "img_size"}  # of which `side` decides
+    named = {"model": backbone.model, "kwargs": own | architecture.kwargs, "backbone": None}
     return _assembled(architecture.model_copy(update=named), info, backbone.config, backbone)
 
 
@@ -76,7 +78,10 @@ def _assembled(
     import timm
 
     model, kwargs = backbones.known(architecture.model), architecture.kwargs
-    classes, channels = len(info.classes), len(info.mean)
+    classes, channels, size = len(info.classes), len(info.mean), side(architecture, info, pretrained)
+    described = timm.get_pretrained_cfg(model)
+    if described and described.fixed_input_size:  # it has positions, which timm makes for this size or resizes to it
+        kwargs = {"img_size": (size, size)} | kwargs
     try:
         if backbone:
             net = backbones.start(backbone, channels, classes, kwargs)
@@ -91,11 +96,26 @@ def _assembled(
     except PipelineError:
         raise
     except Exception as error:  # timm raises whatever its code trips over
+        hint = "" if size == _learned_at(pretrained, size) else f"; try `input_size: {_learned_at(pretrained, size)}`"
         raise PipelineError(
-            f"`{model}` with kwargs {kwargs} does not work on images of {info.image_size} pixels: "
-            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            f"`{model}` with kwargs {architecture.kwargs} does not work on images of {size} pixels: "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{hint}"
         ) from None
     return classifier.to(memory_format=torch.channels_last)
+
+
+def side(architecture: Architecture, info: Info, pretrained: dict[str, Any] | None) -> int:
+    """Pixels a side at which a model runs: as it says, or that of its weights or of the views, whichever is smaller."""
+    asked = architecture.kwargs.get("img_size")
+    asked = asked[-1] if isinstance(asked, list) and asked else asked
+    if architecture.input_size is None and isinstance(asked, int):
+        return asked
+    return architecture.input_size or min(info.image_size, _learned_at(pretrained, info.image_size))
+
+
+def _learned_at(pretrained: dict[str, Any] | None, default: int) -> int:
+    """Pixels a side of the images that the weights learned from."""
+    return backbones.input_size(pretrained) if pretrained else default
 
 
 def _stride_before_narrow_convolutions(net: nn.Module) -> None:

@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
-from pipeline.deployment import export, latency
+from pipeline.deployment import export, latency, quantisation
 from pipeline.project.data import Info
 from pipeline.project.errors import PipelineError
 from pipeline.scoring import metrics
@@ -177,3 +178,19 @@ def test_attention_with_a_bias_is_exported_in_products_and_stays_fused_in_torch(
     images = toys.images(5, channels=3)
     expected = predict(model, images, toys.CPU, exact=True)
     np.testing.assert_allclose(latency.onnx_logits(tmp_path / "beit.onnx", images), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", [{"model": "test_resnet"}, {"model": "vit_tiny_patch16_224", "kwargs": {"depth": 1}}])
+@pytest.mark.parametrize("size", [16, 48])
+def test_a_model_that_runs_at_a_size_of_its_own_resizes_in_onnx_and_int8_too(tmp_path, model, size):
+    info = replace(COLOURS, image_size=32)
+    built = toys.classifier(architecture=toys.architecture(**model, input_size=size), info=info)
+    export.to_onnx(built, tmp_path / "model.onnx")
+    images = toys.images(20, 32, 3)
+    answers, expected = (
+        latency.onnx_logits(tmp_path / "model.onnx", images),
+        predict(built, images, toys.CPU, exact=True),
+    )
+    np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-4)
+    quantisation.to_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", images)
+    assert np.isfinite(latency.onnx_logits(tmp_path / "int8.onnx", images)).all()

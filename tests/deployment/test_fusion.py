@@ -58,6 +58,7 @@ def test_members_of_unequal_input_sizes_are_one_graph_under_one_input(members, t
         save_for_hf(net, tmp_path / name, data_config=described, safe_serialization=True)
         architecture = toys.architecture(
             model=None, kwargs={}, backbone=f"local-dir:{tmp_path / name}",
+            input_size=32 if name == "y" else None,
             backbone_sha256=files.sha256(tmp_path / name / "model.safetensors"),
         )  # fmt: skip
         model = toys.classifier(architecture=architecture, info=INFO)

@@ -42,7 +42,7 @@ def test_rows_are_the_models_predictions_on_replayed_views(tmp_path):
     rows = cached(tmp_path / "train.npy")
     assert (rows.dtype, rows.shape) == (np.float16, (2, 21, 2))
     for view in range(2):
-        pixels = render(TRAIN.images, np.arange(21), view, VIEWS)
+        pixels = render(TRAIN, np.arange(21), view, VIEWS, 8)
         expected = predict(toys.classifier(), pixels, toys.CPU, exact=False).astype(np.float16)
         np.testing.assert_array_equal(rows[view], expected)
 
@@ -50,7 +50,7 @@ def test_rows_are_the_models_predictions_on_replayed_views(tmp_path):
 def test_mixed_views_are_asked_as_they_are_seen(tmp_path):
     views = replace(VIEWS, count=1, mixup=1.0, cutmix=1.0)
     rows = cached(tmp_path / "train.npy", views)
-    pixels = render(TRAIN.images, np.arange(21), 0, views)
+    pixels = render(TRAIN, np.arange(21), 0, views, 8)
     expected = predict(toys.classifier(), pixels, toys.CPU, exact=False).astype(np.float16)
     np.testing.assert_array_equal(rows[0], expected)
 
@@ -68,7 +68,7 @@ def test_the_pixels_that_are_asked_about_are_those_that_training_sees(tmp_path, 
     shown = np.concatenate(asked).reshape(2, 21, 8, 8, 1)
     lesson = Lesson(TRAIN, np.arange(21), VIEWS, LABELS_ALONE)
     for epoch in range(4):
-        images, _, _ = lesson.batch(ids, epoch, classes=2)
+        images, _, _ = lesson.batch(ids, epoch, toys.INFO)
         assert np.array_equal(images.numpy(), shown[epoch % 2, ids])
 
 

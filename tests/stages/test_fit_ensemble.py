@@ -20,10 +20,10 @@ def test_labels_by_fold_teachers_have_temperatures_of_their_own(project, top_k, 
     logits[600:] *= 50
     positions = {"train": np.arange(samples)}
     names = [str(number) for number in range(classes)]
-    data.save(np.zeros((samples, 8, 8, 1), np.uint8), labels, names, positions, paths.PREPARED)
+    info = data.save(np.zeros((samples, 8, 8, 1), np.uint8), labels, names, positions, paths.PREPARED)
     rows = topk.encode(logits, top_k)[None]
     settings = toys.settings(student_views={"count": 1, "mixup": mixup}, cross_fit={"folds": 2})
-    given = fit_ensemble._of_fold_teachers(ensemble.alone("one", 7.0), [rows], settings, classes)
+    given = fit_ensemble._of_fold_teachers(ensemble.alone("one", 7.0), [rows], settings, info)
     if mixup == 0:
         expected = fitting.fit_temperature(logits[:600], labels[:600])
         assert given.temperatures[0] == pytest.approx(expected, rel=1e-2 if top_k is None else 0.1)

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def pretrained(tmp_path_factory):
 def asked(source, **more):
     """Params of a model that starts from a folder or a file of this machine."""
     kind, _, place = source.partition(":")
-    given = {"model": None, "kwargs": {}, "backbone": source}
+    given = {"model": None, "kwargs": {}, "backbone": source, "input_size": 64}
     if "backbone_sha256" not in more:
         path = Path(place) / "model.safetensors" if kind == "local-dir" else Path(place)
         given["backbone_sha256"] = files.sha256(path)
@@ -102,7 +103,7 @@ def test_with_the_pretrained_head_the_logits_are_the_originals(pretrained):
 @pytest.mark.parametrize("size", [16, 64])
 def test_pixels_are_resized_as_config_json_says(tmp_path, size, mode):
     path = folder(tmp_path, original(), input_size=(3, size, size), interpolation=mode)
-    model, seen = built(f"local-dir:{path}"), []
+    model, seen = built(f"local-dir:{path}", input_size=size), []
     model.net.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     images = toys.images(4, size=28, channels=3)
     model(torch.from_numpy(images))
@@ -223,3 +224,66 @@ errors.run(ask)
     assert result.returncode == 1 and len(result.stderr.splitlines()) == 1, result.stderr
     assert result.stderr.startswith(f"error: `backbone` is {source}, which is not on this machine")
     assert "local-dir:FOLDER" in result.stderr and "HF_HOME" in result.stderr
+
+
+def sizes(model, side):
+    """The sides of what the network itself is given."""
+    seen, channels = [], len(model.info.mean)
+    with model.net.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape[2:])):
+        model(torch.from_numpy(toys.images(1, side, channels)))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("weights", "views", "asked", "expected"),
+    [(64, 28, None, 28), (16, 28, None, 16), (64, 28, 40, 40), (64, 28, 64, 64), (16, 28, 28, 28)],
+)
+def test_a_model_runs_at_the_smaller_size_of_weights_and_views_or_as_it_says(tmp_path, weights, views, asked, expected):
+    path = folder(tmp_path / "backbone", original(), input_size=(3, weights, weights))
+    model = built(f"local-dir:{path}", info=replace(COLOURS, image_size=views), input_size=asked)
+    models.save(model, tmp_path / "saved.safetensors")
+    loaded, images = models.load(tmp_path / "saved.safetensors"), torch.from_numpy(toys.images(2, views, 3))
+    assert model.size == loaded.size == (expected, expected)
+    assert sizes(model, views) == sizes(loaded, views) == [torch.Size((expected, expected))]
+    with torch.inference_mode():
+        assert torch.equal(model(images), loaded(images))
+
+
+VIT = {"depth": 1, "embed_dim": 12, "num_heads": 3}
+
+
+@pytest.fixture
+def vit(tmp_path):
+    """One with positions of 64 pixels in patches of 16, and its folder."""
+    torch.manual_seed(0)
+    net = timm.create_model("vit_tiny_patch16_224", img_size=64, **VIT).eval()
+    save_for_hf(net, tmp_path / "vit", safe_serialization=True)
+    return net, tmp_path / "vit"
+
+
+@pytest.mark.parametrize(("asked", "side"), [(None, 32), (32, 32), (96, 96)])
+def test_positions_are_resized_by_timm(vit, tmp_path, asked, side):
+    net, path = vit
+    model = built(f"local-dir:{path}", info=replace(COLOURS, image_size=32), input_size=asked)
+    net.set_input_size((side, side))  # timm's own way, on a model that exists
+    torch.testing.assert_close(model.net.pos_embed, net.pos_embed)
+    assert sizes(model, 32) == [torch.Size((side, side))]
+    models.save(model, tmp_path / "saved.safetensors")
+    assert torch.equal(models.load(tmp_path / "saved.safetensors").net.pos_embed, model.net.pos_embed)
+
+
+def test_a_size_that_the_network_can_not_take_is_refused_by_name(vit):
+    with pytest.raises(PipelineError, match=r"`vit_tiny_patch16_224` .* images of 30 pixels: .*; try `input_size: 64`"):
+        built(f"local-dir:{vit[1]}", input_size=30)
+
+
+def test_weights_that_timm_can_not_resize_are_refused_by_name(tmp_path):
+    torch.manual_seed(0)
+    net = timm.create_model("mixer_s32_224", num_blocks=1, embed_dim=8, img_size=64)
+    save_for_hf(net, tmp_path, safe_serialization=True)
+    with pytest.raises(
+        PipelineError, match=r"`mixer_s32_224` .*; try `input_size: 64`, at which they learned"
+    ) as error:
+        built(f"local-dir:{tmp_path}", info=replace(COLOURS, image_size=32), input_size=None)
+    assert "\n" not in str(error.value)
+    assert built(f"local-dir:{tmp_path}", info=replace(COLOURS, image_size=32), input_size=64).size == (64, 64)

@@ -152,7 +152,7 @@ def seen(count, epochs, seed=0, objective=label_loss):
 def test_targets_and_labels_belong_to_the_view_that_is_seen():
     for images, labels, soft in seen(count=2, epochs=3):
         views, ids = soft.T
-        assert np.array_equal(images, render(TRAIN.images, ids, views[0], toys.VIEWS))
+        assert np.array_equal(images, render(TRAIN, ids, views[0], toys.VIEWS, 8))
         assert np.array_equal(labels, TRAIN.labels[ids])
 
 

@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import timm
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from pipeline.project.data import Info
@@ -157,6 +159,28 @@ def test_arguments_that_timm_cannot_use_are_refused(kwargs):
 def test_an_image_size_that_the_model_cannot_use_is_refused():
     with pytest.raises(PipelineError, match="images of 8 pixels"):
         models.build(toys.architecture(model="test_vit", kwargs={}), toys.INFO)
+
+
+def test_a_model_of_random_weights_runs_at_the_size_of_the_views_or_at_its_own(tmp_path):
+    """The resized pixels are those of torchvision; a network with positions is made for the size without `kwargs`."""
+    from torchvision.transforms.v2.functional import resize
+
+    info, vit = replace(COLOURS, image_size=32), {"model": "vit_tiny_patch16_224", "kwargs": {"depth": 1}}
+    assert toys.classifier(architecture=toys.architecture(**vit), info=info).size == (32, 32)
+    for more in ({"model": "test_resnet"}, vit):
+        model, seen = toys.classifier(architecture=toys.architecture(**more, input_size=48), info=info), []
+        models.save(model, tmp_path / "model.safetensors")
+        loaded, images = models.load(tmp_path / "model.safetensors"), toys.images(3, 32, 3)
+        assert torch.equal(logits(loaded, images), logits(model, images))
+        model.net.register_forward_pre_hook(lambda module, given, seen=seen: seen.append(given[0]))
+        logits(model, images)
+        pixels = resize(torch.from_numpy(images).permute(0, 3, 1, 2).float(), [48, 48], antialias=True)
+        torch.testing.assert_close(seen[0], (pixels - model.mean) / model.std)
+
+
+def test_two_sizes_of_one_model_are_refused():
+    with pytest.raises(ValidationError, match="has `input_size` 48 and `img_size` in `kwargs`"):
+        toys.architecture(kwargs={"img_size": 48}, input_size=48)
 
 
 @pytest.mark.parametrize("left", [0, 4, 100, -10])

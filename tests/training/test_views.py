@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 from pipeline.params import Augmentation, StudentViews
 from pipeline.project.data import UNLABELLED
 from pipeline.project.randomness import derive, uniform
-from pipeline.training.views import Views, mixed_labels, render
+from pipeline.training.views import Views, mixed_labels
 from tests import toys
+from tests.toys import rendered
 
 many_views = st.builds(
     Views,
@@ -53,54 +55,54 @@ def test_views_equal_a_naive_implementation(views, view, channels):
     views = replace(views, mixup=0.0, cutmix=0.0)
     images, ids = toys.images(16, size=8, channels=channels, seed=views.seed), np.arange(10, 16)
     expected = [naive(images[sample], sample, view, views) for sample in ids]
-    assert np.array_equal(render(images, ids, view, views), np.stack(expected))
+    assert np.array_equal(rendered(images, ids, view, views), np.stack(expected))
 
 
 @settings(max_examples=25, deadline=None)
 @given(many_views, st.permutations(range(12)), st.integers(1, 12))
 def test_a_view_does_not_depend_on_the_batch_that_it_is_in(views, order, size):
     images, ids = toys.images(12), np.array(order[:size])
-    whole = render(images, np.arange(12), 1, views)
-    assert np.array_equal(render(images, ids, 1, views), whole[ids])
+    whole = rendered(images, np.arange(12), 1, views)
+    assert np.array_equal(rendered(images, ids, 1, views), whole[ids])
 
 
 @settings(max_examples=15, deadline=None)
 @given(many_views, st.sampled_from([1, 3]))
 def test_type_and_shape_stay(views, channels):
     images = toys.images(5, channels=channels)
-    shown = render(images, np.arange(5), 0, views)
+    shown = rendered(images, np.arange(5), 0, views)
     assert (shown.dtype, shown.shape) == (np.uint8, images.shape)
 
 
 def test_a_second_call_gives_the_same_bits():
     views, images = changed(shift=2, flip=True, erase=0.5), toys.images(30)
-    assert np.array_equal(render(images, np.arange(30), 3, views), render(images, np.arange(30), 3, views))
+    assert np.array_equal(rendered(images, np.arange(30), 3, views), rendered(images, np.arange(30), 3, views))
 
 
 def test_the_images_themselves_are_left_alone():
     images = toys.images(20)
     images.setflags(write=False)
     before = images.copy()
-    render(images, np.arange(20), 0, changed(flip=True, erase=1.0))
+    rendered(images, np.arange(20), 0, changed(flip=True, erase=1.0))
     assert np.array_equal(images, before)
 
 
 @pytest.mark.parametrize(("view", "seed"), [(1, 0), (0, 1)])
 def test_another_number_or_seed_gives_another_view(view, seed):
     images = toys.images(30)
-    first = render(images, np.arange(30), 0, changed(shift=2, flip=True))
-    second = render(images, np.arange(30), view, changed(shift=2, flip=True, seed=seed))
+    first = rendered(images, np.arange(30), 0, changed(shift=2, flip=True))
+    second = rendered(images, np.arange(30), view, changed(shift=2, flip=True, seed=seed))
     assert (first != second).any(axis=(1, 2, 3)).mean() > 0.8
 
 
 def test_without_shift_flip_and_erasing_the_images_come_back():
     images = toys.images(20)
-    assert np.array_equal(render(images, np.arange(20), 2, PLAIN), images)
+    assert np.array_equal(rendered(images, np.arange(20), 2, PLAIN), images)
 
 
 def test_flip_mirrors_about_half_of_the_images_and_leaves_the_rest():
     images = toys.images(2000, size=4)
-    shown = render(images, np.arange(2000), 0, changed(flip=True))
+    shown = rendered(images, np.arange(2000), 0, changed(flip=True))
     mirrored = (shown == images[:, :, ::-1]).all(axis=(1, 2, 3))
     same = (shown == images).all(axis=(1, 2, 3))
     assert (mirrored | same).all()
@@ -109,7 +111,7 @@ def test_flip_mirrors_about_half_of_the_images_and_leaves_the_rest():
 
 def test_erasing_blanks_exactly_one_square():
     white = np.full((50, 16, 16, 3), 255, np.uint8)
-    for shown in render(white, np.arange(50), 0, changed(erase=1.0)):
+    for shown in rendered(white, np.arange(50), 0, changed(erase=1.0)):
         blank = (shown == 0).all(axis=2)
         rows, columns = np.flatnonzero(blank.any(axis=1)), np.flatnonzero(blank.any(axis=0))
         assert blank.sum() == (shown == 0).any(axis=2).sum() == 16
@@ -118,14 +120,14 @@ def test_erasing_blanks_exactly_one_square():
 
 def test_erasing_is_as_frequent_as_its_probability():
     white = np.full((2000, 8, 8, 1), 255, np.uint8)
-    shown = render(white, np.arange(2000), 0, changed(erase=0.3))
+    shown = rendered(white, np.arange(2000), 0, changed(erase=0.3))
     assert (shown == 0).any(axis=(1, 2, 3)).mean() == pytest.approx(0.3, abs=0.04)
 
 
 def test_every_shift_within_the_limit_occurs():
     image = np.zeros((1, 9, 9, 1), np.uint8)
     image[0, 4, 4] = 255
-    shown = render(np.repeat(image, 500, axis=0), np.arange(500), 0, changed(shift=2))
+    shown = rendered(np.repeat(image, 500, axis=0), np.arange(500), 0, changed(shift=2))
     assert {tuple(np.argwhere(each[:, :, 0])[0] - 4) for each in shown} == {
         (row, column) for row in range(-2, 3) for column in range(-2, 3)
     }
@@ -136,7 +138,7 @@ def mixed(views, count=200, size=16):
     images = np.full((count, size, size, 1), 200, np.uint8)
     images[: count // 2] = 0
     of = (np.arange(count) >= count // 2).astype(np.int64)
-    shown = render(images, np.arange(count), 0, views)
+    shown = rendered(images, np.arange(count), 0, views)
     shares = mixed_labels(of, np.arange(count), 0, views, size, 2)
     return shown[..., 0], shares, of
 
@@ -184,8 +186,8 @@ def test_pairs_and_shares_replay_and_change_with_the_view():
 def test_the_partner_is_seen_as_it_is_in_that_view():
     views = changed(seed=7, shift=2, flip=True)
     images, ids = toys.images(12), np.arange(12)
-    alone = render(images, ids, 1, views).astype(int)
-    both = render(images, ids, 1, replace(views, mixup=1.0)).astype(int)
+    alone = rendered(images, ids, 1, views).astype(int)
+    both = rendered(images, ids, 1, replace(views, mixup=1.0)).astype(int)
     for sample in ids:
         explained = [
             np.abs(alone[sample] * weight + alone[partner] * (256 - weight) + 128 - 256 * both[sample]).max() <= 256
@@ -235,11 +237,26 @@ def test_replayed_views_come_again_and_are_those_of_params():
 
 
 def test_the_student_alone_sees_the_students_views_and_then_new_ones():
-    augmentation, student_views = Augmentation(shift=2, flip=True, erase=0.5), StudentViews(count=3, mixup=0, cutmix=0)
+    augmentation = toys.block(Augmentation, "views", shift=2, flip=True, erase=0.5)
+    student_views = StudentViews(count=3, mixup=0, cutmix=0)
     limited, unlimited = (Views.alone(augmentation, student_views, kind, 0) for kind in ("cached", "new"))
     assert limited == Views.replayed(augmentation, student_views, 0)
     images, ids = toys.images(6, size=8), np.arange(6)
-    shown = [render(images, ids, unlimited.number(epoch), unlimited) for epoch in range(8)]
+    shown = [rendered(images, ids, unlimited.number(epoch), unlimited) for epoch in range(8)]
     for epoch in range(limited.count):
-        assert np.array_equal(shown[epoch], render(images, ids, limited.number(epoch), limited))
+        assert np.array_equal(shown[epoch], rendered(images, ids, limited.number(epoch), limited))
     assert len({each.tobytes() for each in shown}) == 8
+
+
+@pytest.mark.parametrize(
+    ("views", "digest"),
+    [
+        (Views(5, 4, 2, True, 0.0), "e58b8369becaeba45fa28391a42a7b2f7e42447d42684b37888b142aa92d941e"),
+        (Views(5, 4, 2, True, 0.5, 0.4, 1.0), "a674c77528200fe339879de5612ef7269551e7436b6e0cf63a5034ce987dcc64"),
+    ],
+    ids=["small", "all"],
+)
+def test_small_views_stay_the_bytes_that_they_are(views, digest):
+    images, ids = toys.images(40, size=28), np.arange(39, -1, -1)
+    shown = b"".join(rendered(images, ids, view, views).tobytes() for view in range(3))
+    assert hashlib.sha256(shown).hexdigest() == digest
