@@ -82,14 +82,18 @@ def _asked(words: tuple[str, ...]) -> argparse.Namespace:
 def _check_places(origin: Path, more: Path | None, replace: bool) -> None:
     if subprocess.run(["git", "rev-parse", "--git-dir"], capture_output=True).returncode:
         raise PipelineError("This project is no git repository, which DVC needs to track images; `git init` makes one.")
-    for place, wanted in ((IMAGES, origin), (UNLABELLED, more)):
-        if wanted is None:
-            continue
+    if more and _overlap(origin, more):
+        raise PipelineError(f"{more} and {origin} hold the same images; name folders that are beside each other.")
+    for place, wanted in ((IMAGES, origin), *([(UNLABELLED, more)] if more else [])):
         if not replace and (place.with_suffix(".dvc").exists() or (place.is_dir() and any(place.iterdir()))):
             raise PipelineError(f"{place} has images already, here or in DVC; REPLACE=1 puts others in their place.")
-        here, there = place.resolve(), wanted.resolve()
-        if here.is_relative_to(there) or there.is_relative_to(here):
+        if _overlap(place, wanted):
             raise PipelineError(f"{wanted} is where images are imported to; name the folder that they come from.")
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    first, second = one.resolve(), other.resolve()
+    return first.is_relative_to(second) or second.is_relative_to(first)
 
 
 @contextlib.contextmanager
