@@ -8,6 +8,7 @@ it, nothing of it stays. `make import FROM=~/flowers` is the same.
 
 import argparse
 import contextlib
+import logging
 import shutil
 import subprocess
 import warnings
@@ -200,6 +201,7 @@ def _track(folders: list[Path]) -> None:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # it would say what to `git add`, which is done here
     try:
         with Repo() as repo:
             repo.add([str(folder) for folder in folders])
