@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from stages import dvc_files
-from tests.conftest import CHECKOUT, commit, copy_checkout, repro, repro_in_parallel, run, stages_run
+from tests.conftest import CHECKOUT, commit, copy_checkout, copy_digits, repro, repro_in_parallel, run, stages_run
 from tests.stages.test_end_to_end import replace
 from tests.stages.test_import import drawn
 
@@ -38,7 +38,7 @@ def own(tmp_path_factory) -> Path:
 @pytest.fixture
 def mine(own, tmp_path) -> Path:
     """A copy of it to change, committed."""
-    root = shutil.copytree(own, tmp_path / "project", symlinks=True)
+    root = copy_digits(own, tmp_path / "project")
     commit(root)
     return root
 
@@ -66,7 +66,7 @@ def test_the_digest_of_the_images_is_a_param_of_the_version(own):
 
 @pytest.mark.long
 def test_a_sweep_has_the_images(own, tmp_path):
-    root = shutil.copytree(own, tmp_path / "project", symlinks=True)  # what was imported is staged, not committed
+    root = copy_digits(own, tmp_path / "project")  # what was imported is staged, not committed
     for words in (("--queue", "-S", "distill.temperature=1.0,3.0", "score_students"), ("--run-all",)):
         done = run("dvc", "exp", "run", *words, cwd=root)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
