@@ -10,7 +10,7 @@ IS_PROFILE = { test -f "$(PROFILE)" || { echo "error: PROFILE=profiles/full.yaml
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro results verify test test-all chaos browser test-browser lint smoke bench ui backfill
+.PHONY: help import repro results verify test test-all chaos browser test-browser lint smoke bench ui backfill
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,10 @@ $(READY): requirements.txt
 	pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
+import: $(READY)  ## your own images: FROM=folder or .zip; CSV=table, UNLABELLED=folder, REPLACE=1 if you like
+	@python -m stages.import_images $(if $(CSV),--csv "$$CSV") $(if $(UNLABELLED),--unlabelled "$$UNLABELLED") \
+	  $(if $(REPLACE),--replace) -- "$$FROM"
+
 repro: $(READY)  ## run what has changed, JOBS=2 stages at a time; PROFILE=profiles/full.yaml becomes params.yaml first
 	@$(if $(PROFILE),$(IS_PROFILE) && cp $(PROFILE) params.yaml)
 	@python -m stages.parallel $(JOBS)
@@ -30,7 +34,8 @@ results: NAME = $(basename $(notdir $(PROFILE)))
 results: $(READY)  ## run PROFILE=profiles/full.yaml beside the default, or go on with it, and renew its page in docs/results
 	@$(IS_PROFILE)
 	@mkdir -p .results/$(NAME)
-	@git ls-files -z -- . ':!dvc.lock' ':!metrics' ':!reports' | tar -c --null -T - -f - | tar -x -C .results/$(NAME) -f -
+	@git ls-files -z -- . ':!*.dvc' ':!dvc.lock' ':!metrics' ':!reports' | tar -c --null -T - -f - | tar -x -C .results/$(NAME) -f -
+	@for own in $(wildcard data/images data/unlabelled); do ln -sfn $(CURDIR)/$$own .results/$(NAME)/$$own; done
 	@cd .results/$(NAME) && git init -q && cp $(PROFILE) params.yaml && \
 	  MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} python -m stages.parallel $(JOBS)
 	@commit=$$(git describe --always --dirty) && { printf '# %s, measured\n\nAt commit %s. ' $(PROFILE) $$commit; \

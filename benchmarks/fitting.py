@@ -14,8 +14,8 @@ from pipeline.scoring import statistics
 
 PARAMS = """
 seed: 0
-data: {source: fashion_mnist, path: data/images, unlabelled: data/unlabelled, val_fraction: 0.16666666666666666,
-       train_samples: 2000}
+data: {source: fashion_mnist, path: data/none/images, unlabelled: data/none/unlabelled,
+       val_fraction: 0.16666666666666666, train_samples: 2000}
 student_views: {count: 1}
 teachers:
   member_0: &member {model: test_resnet, kwargs: {channels: [8, 16, 16, 32]}, epochs: 1, batch_size: 64, lr: 0.01}

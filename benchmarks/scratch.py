@@ -22,7 +22,7 @@ def checkout(params: str) -> Iterator[Path]:
         root = Path(folder)
         listed = subprocess.run(LISTED, capture_output=True, text=True, check=True).stdout
         for name in filter(None, listed.split("\0")):
-            if Path(name) != paths.DVC_LOCK and Path(name).is_file():
+            if Path(name) != paths.DVC_LOCK and Path(name).suffix != ".dvc" and Path(name).is_file():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(name, root / name)
         if paths.RAW.is_dir():

@@ -64,6 +64,10 @@ class Stages:
                 self.needs = self._needed(
                     {each.addressing for name in targets for each in self._repo.stage.collect(name)}
                 )
+            else:  # images that no stage reads may be missing
+                read = set().union(*self.needs.values())
+                self.needs = {name: needs for name, needs in self.needs.items()
+                              if self._stages[name].cmd or name in read}  # fmt: skip
             self.alone = {name for name, stage in self._stages.items() if (stage.meta or {}).get("alone")}
             self._restore()
             self.changed = set(self._repo.status())
@@ -96,6 +100,10 @@ class Stages:
         if not commands:
             self.end(name)
         return commands
+
+    def is_data(self, name: str) -> bool:
+        """Whether it is what `dvc add` made: images, and no command."""
+        return self._stages[name].is_data_source
 
     def process(self, name: str, command: str) -> dict[str, Any]:
         """How DVC runs a command of it, with the checksums of what it reads: arguments of subprocess.Popen."""
@@ -136,6 +144,21 @@ class Stages:
             self._ended.clear()
             self._written = time.monotonic()
 
+    def _fetch(self) -> None:
+        """Bring images that are neither here nor in DVC's cache from its remote."""
+        sources = [stage for name in self.needs if (stage := self._stages[name]).is_data_source]
+        absent = [out for stage in sources for out in stage.outs if not out.exists and out.changed_cache()]
+        if not absent:
+            return
+        names = ", ".join(out.def_path for out in absent)
+        try:
+            self._repo.fetch([out.stage.addressing for out in absent])
+        except DvcException as error:
+            raise PipelineError(
+                f"{names}: not here, not in DVC's cache, and not to be had from a remote ({str(error).rstrip('.')}); "
+                "`dvc remote add -d` names one, `make import` brings the images anew."
+            ) from None
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Alone in the project, among all processes of DVC."""
@@ -162,7 +185,8 @@ class Stages:
 
         What stages write is left out: a stage that gathers a folder removes what params.yaml no longer names.
         """
-        outs = [PurePosixPath(out.def_path) for each in self._stages.values() for out in each.outs]
+        made = (each for each in self._stages.values() if not each.is_data_source)
+        outs = [PurePosixPath(out.def_path) for each in made for out in each.outs]
         for dep in stage.deps:
             path = PurePosixPath(dep.def_path or "")
             if any(path.is_relative_to(out) or out.is_relative_to(path) for out in outs):
@@ -189,6 +213,7 @@ class Stages:
 
         An output that is there is left to DVC, which compares it.
         """
+        self._fetch()
         outs = [out for name in self.needs for out in self._stages[name].outs]
         missing = [out for out in outs if not out.exists and not out.changed_cache()]
         for out in missing:

@@ -76,7 +76,8 @@ class Lanes:
             elif commands is None:
                 self.schedule.finish(name, ok=True, changed=False)
             else:
-                self._say(name, "restored from DVC's run cache")
+                images = self.stages.is_data(name)
+                self._say(name, "taken as it is now" if images else "restored from DVC's run cache")
                 self.schedule.finish(name, ok=True, changed=True)
         if not self.schedule.running & self.schedule.alone:  # not beside what measures time
             self.stages.write(now=not self._jobs)

@@ -15,6 +15,7 @@ from pipeline.project.randomness import derive
 from pipeline.reporting import figures
 from pipeline.scoring import metrics, statistics
 from pipeline.tracking import registry, server, store, summary, sweeps
+from stages import dvc_files
 from stages.gathering import drop_stale
 from stages.starting import start_stage
 
@@ -33,6 +34,8 @@ def main() -> None:
     made, ways = files.read_json(paths.BENCHMARK), files.read_json(paths.ENSEMBLE_METRICS)
     digests = data.open_info(paths.PREPARED).sha256
     record.params = flatten({**settings.model_dump(), "shipped": made["shipped"], "best_single": made["best_single"]})
+    tracked = {f"data.{key}_md5": dvc_files.digest(settings.data.model_dump()[key]) for key in ("path", "unlabelled")}
+    record.params |= {key: checksum for key, checksum in tracked.items() if checksum}
     record.metrics = (
         files.read_json(paths.SUMMARY)
         | store.by_metric("test", made["test"])

@@ -57,13 +57,13 @@ def outs(root: Path) -> dict[str, str]:
 
 
 def _copy() -> None:
-    """What git tracks or would track, without dvc.lock, and links to the images that it does not."""
+    """What git tracks or would track, without dvc.lock, and links to the images that it does not, nor DVC there."""
     shutil.rmtree(SCRATCH, ignore_errors=True)
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True, text=True
     ).stdout
     for name in filter(None, listed.split("\0")):
-        if Path(name).is_file() and Path(name) != paths.DVC_LOCK:
+        if Path(name).is_file() and Path(name) != paths.DVC_LOCK and Path(name).suffix != ".dvc":
             (SCRATCH / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(name, SCRATCH / name)
     data = params.load().data

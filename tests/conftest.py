@@ -52,7 +52,7 @@ def copy_checkout(target: Path) -> Path:
     """What git tracks or would track, as a repository of its own."""
     listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=CHECKOUT).stdout
     for name in filter(None, listed.split("\0")):
-        if (CHECKOUT / name).is_file():
+        if (CHECKOUT / name).is_file() and not name.endswith(".dvc"):  # images of the checkout's user stay there
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(CHECKOUT / name, target / name)
     (target / "dvc.lock").unlink(missing_ok=True)

@@ -85,15 +85,15 @@ def sentence(command: Callable[[], object]) -> str:
         ("compute: {}", "compute: {accelerator: cuda:x}", "`compute.accelerator`"),
         ("deploy:\n", "deploy:\n  name: ../fashion\n", "`deploy.name`"),
         ("tracking: {}", "tracking: {experiment: ' '}", "`tracking.experiment` is blank"),
-        ("path: data/images ", "path: s3://bucket/images ", "`data.path` is s3://bucket/images, an address"),
-        ("path: data/images ", "path: models ", "`data.path` is models, but stages write into models"),
-        ("path: data/images ", "path: . ", "`data.path` is ., but stages write into data/prepared"),
+        ("path: data/none/images ", "path: s3://bucket/images ", "`data.path` is s3://bucket/images, an address"),
+        ("path: data/none/images ", "path: models ", "`data.path` is models, but stages write into models"),
+        ("path: data/none/images ", "path: . ", "`data.path` is ., but stages write into data/prepared"),
         ("  image_size: 28", "  csv: ../labels.csv\n  image_size: 28", "`data.csv`"),
         ("  image_size: 28", "  mode: grey\n  image_size: 28", "`data.mode` should be 'auto', 'gray' or 'colour'"),
         ("  image_size: 28", "  on_error: skp\n  image_size: 28", "`data.on_error` should be 'fail' or 'skip'"),
         ("loss: {}", "loss: {class_weights: true}", "`loss.class_weights` should be 'none' or 'balanced'"),
         ("source: fashion_mnist ", "source: torchvision:../x ", "`data.source` is torchvision:../x; it should be"),
-        ("path: data/images ", 'path: "a\\0b" ', "`data.path` is blank or holds characters"),
+        ("path: data/none/images ", 'path: "a\\0b" ', "`data.path` is blank or holds characters"),
         (STUDENT, "\n  kwargs:", "`student` needs `model`, a name of timm's, or a `backbone` that names one"),
         (
             STUDENT,
@@ -522,7 +522,7 @@ def with_code(tmp_path_factory) -> Path:
     shutil.copy(CHECKOUT / "dvc.yaml", root)
     shutil.copy(CHECKOUT / "profiles/smoke.yaml", root / "params.yaml")
     for name in ("images", "unlabelled"):
-        (root / "data" / name).mkdir(parents=True)
+        (root / "data/none" / name).mkdir(parents=True)
     return root
 
 
@@ -581,10 +581,10 @@ def refused(project, words, **environment) -> str:
         ("source: digits", "source: cifar", "`data.source`"),
         ("val_fraction: 0.25", "val_fraction: 1", "`data.val_fraction`"),
         ("val_fraction: 0.25", "val_fraction: 0.001", "`data.val_fraction`"),
-        ("source: digits", "source: image_folder", "data/images"),
+        ("source: digits", "source: image_folder", "data/none/images"),
         ("source: digits", "source: csv", "labels.csv is missing"),
         ("source: digits", "source: torchvision:CIFAR11", "did you mean torchvision:CIFAR10?"),
-        ("unlabelled: data/unlabelled", "unlabelled: data/nowhere", "`data.unlabelled`"),
+        ("unlabelled: data/none/unlabelled", "unlabelled: data/nowhere", "`data.unlabelled`"),
         ("val_fraction: 0.25", "val_fraction: 0.25, train_samples: 3", "`data.train_samples`"),
     ],
 )

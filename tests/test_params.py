@@ -163,7 +163,7 @@ def leaves(block, above=""):
 
 NEEDED = {
     "seed": 0,
-    "data": {"source": "digits", "path": "data/images", "unlabelled": "data/unlabelled"},
+    "data": {"source": "digits", "path": "data/none/images", "unlabelled": "data/none/unlabelled"},
     "teachers": {
         "by_model": {"model": "test_resnet", "epochs": 1, "lr": 0.1},
         "by_backbone": {"backbone": "resnet18.a1_in1k", "epochs": 1, "lr": 0.1},

@@ -44,7 +44,7 @@ def compute(**changes: Any) -> Compute:
     return block(Compute, "compute", **{"accelerator": "cpu"} | changes)
 
 
-EMPTY = Path(__file__).parents[1] / "data/unlabelled"  # holds no image
+EMPTY = Path(__file__).parents[1] / "data/none/unlabelled"  # holds no image
 CPU = torch.device("cpu")
 KWARGS = {"channels": [4, 8, 8, 16]}
 ARCHITECTURE = architecture()

@@ -165,7 +165,7 @@ def test_a_sweep_is_a_queue_of_experiments_and_the_summary_run_draws_it(own_digi
 @pytest.mark.long
 def test_out_of_fold_targets_top_k_and_unlabelled_images_go_through_all_stages(own_digits):
     for number in range(40):
-        Image.new("L", (16, 16), 6 * number).save(own_digits / f"data/unlabelled/{number}.png")
+        Image.new("L", (16, 16), 6 * number).save(own_digits / f"data/none/unlabelled/{number}.png")
     text = (own_digits / "params.yaml").read_text()
     teachers = "teachers:\n  resnet: {model: test_resnet, kwargs: {channels: [4, 8, 8, 16]}, stem_stride: 1, "
     teachers += "epochs: 1, batch_size: 64, lr: 0.01}\n"

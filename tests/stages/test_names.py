@@ -78,7 +78,7 @@ IMAGES = [
 @pytest.mark.parametrize("key", ["path", "unlabelled"])
 @pytest.mark.parametrize("folder", IMAGES, ids=ascii)
 def test_images_may_be_in_any_folder(tmp_path, key, folder):
-    old = {"path": "path: data/images ", "unlabelled": "unlabelled: data/unlabelled "}[key]
+    old = {"path": "path: data/none/images ", "unlabelled": "unlabelled: data/none/unlabelled "}[key]
     assert getattr(loads(tmp_path, old, f"{key}: {quoted(folder)} ").data, key) == folder
 
 
@@ -98,7 +98,7 @@ def test_images_may_be_in_any_folder(tmp_path, key, folder):
 )
 def test_a_folder_that_dvc_or_a_stage_would_take_for_its_own_is_refused(tmp_path, folder, words):
     with pytest.raises(PipelineError) as refused:
-        loads(tmp_path, "path: data/images ", f"path: {quoted(folder)} ")
+        loads(tmp_path, "path: data/none/images ", f"path: {quoted(folder)} ")
     assert words in str(refused.value) and "`data.path`" in str(refused.value)
 
 
@@ -106,7 +106,7 @@ def test_dvc_takes_a_folder_of_any_name_and_no_shell_reads_it(tmp_path, monkeypa
     root = copy_checkout(tmp_path)
     odd = "a b; touch x1; $(touch x2) `touch x3` ${seed} [a]* @x 'q' é #"
     (root / odd).mkdir()
-    (root / "params.yaml").write_text(PARAMS.replace("path: data/images ", f"path: {quoted(odd)} "))
+    (root / "params.yaml").write_text(PARAMS.replace("path: data/none/images ", f"path: {quoted(odd)} "))
     result = run("dvc", "repro", "--dry", "prepare", cwd=root)
     assert result.returncode == 0, result.stdout + result.stderr
     monkeypatch.chdir(root)
