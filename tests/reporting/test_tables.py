@@ -96,7 +96,8 @@ def test_the_corrupted_images_are_a_column_and_a_table_where_there_are_any(rows,
     assert corrupted[0] == "75.00" and corrupted[1].startswith("75.00 [58.80, 87.31]")
     assert corrupted[2].startswith("+37.50 [") and corrupted[3:] == ["75.00"] * 6
     taught = sections["Under corruptions"][1].set_index("method").loc["student from the ensemble"]
-    assert taught["corrupted % [95 %]"].startswith("62.50 [") and taught[["noise", "jpeg"]].tolist() == ["0.00", "75.00"]
+    assert taught[["noise", "jpeg"]].tolist() == ["0.00", "75.00"]
+    assert taught["corrupted % [95 %]"].startswith("62.50 [")
 
 
 def test_the_overview_has_the_best_teacher_the_ensemble_that_teaches_all_students_and_the_last_in_int8(rows):
