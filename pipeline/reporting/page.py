@@ -15,6 +15,7 @@ from PIL import Image
 LARGEST = 128  # pixels a side; larger images of a gallery are embedded at that
 ENLARGED = 80  # pixels; smaller images are embedded and shown pixel by pixel, others as JPEG
 QUALITY = 85  # of JPEG
+WIDE = 900  # pixels; a wider picture is not made as narrow as a phone but scrolls
 
 
 class Picture(NamedTuple):
@@ -56,6 +57,7 @@ def render(title: str, sections: list[Section]) -> str:
     )  # fmt: skip
     environment.tests["table"] = lambda part: isinstance(part, pd.DataFrame)
     environment.tests["small"] = lambda height: height < ENLARGED
+    environment.tests["wide"] = lambda png: Image.open(io.BytesIO(png)).width > WIDE
     environment.filters |= {"table": _table, "uri": _uri, "image_uri": _image_uri}
     return environment.get_template("page.html").render(title=title, sections=sections)
 

@@ -155,3 +155,8 @@ def test_a_sheet_has_a_row_a_name_with_its_images_of_any_sizes():
     sizes = [image.size for image in embedded(html)]
     assert sizes == [(28, 28), (28, 28), (page.LARGEST, page.LARGEST), (28, 28)]
     assert np.array_equal(np.asarray(embedded(html)[0]), small[0, :, :, 0])
+
+
+def test_a_wide_picture_scrolls_and_others_are_as_wide_as_the_page():
+    for width, scrolls in ((page.WIDE, False), (page.WIDE + 1, True)):
+        assert (("class", "scrolls") in Parsed(shown(Picture(png(width), "x"))).attributes) == scrolls
