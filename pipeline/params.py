@@ -364,6 +364,7 @@ class Benchmark(Block):
     calls: dict[BatchSize, Count]
     warmup: Count
     bootstrap: Annotated[int, Field(ge=100, le=10_000_000)]
+    corrupted: Annotated[int, Field(ge=0, le=1_000_000_000)]
 
     @model_validator(mode="after")
     def _needs_the_two_batches_of_the_table(self) -> "Benchmark":

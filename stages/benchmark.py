@@ -1,5 +1,8 @@
 """Read the test split, once, and put every method beside every other: accuracy, calibration, and what each costs."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pandas as pd
 
@@ -12,7 +15,7 @@ from pipeline.params import BASELINE, Params
 from pipeline.project import data, errors, files, paths
 from pipeline.project.data import Info, Split
 from pipeline.project.randomness import derive
-from pipeline.reporting import comparison, costs, figures, reads, tables
+from pipeline.reporting import comparison, corruptions, costs, figures, reads, tables
 from pipeline.reporting.comparison import Method
 from pipeline.scoring import metrics
 from pipeline.tracking import store
@@ -34,6 +37,8 @@ def main() -> None:
     resamples, seed = settings.benchmark.bootstrap, derive(settings.seed, "bootstrap")
     rows = comparison.table(methods, test.labels, _costs(settings, entries, fitted, measured["methods"]),
                             teacher=best, ensemble=chosen)  # fmt: skip
+    if settings.benchmark.corrupted:
+        rows = rows.join(_under_corruptions(settings, entries, methods, test), on="method")
     pairs = comparison.pairs(methods, test.labels, resamples, seed)
     by_seed = comparison.over_seeds(methods, test.labels)
     students = [(entry, method) for entry, method in zip(entries, methods, strict=True) if entry.kind == "student"]
@@ -83,6 +88,25 @@ def _method(entry: Entry, of_teachers: dict[str, np.ndarray], val: Split, test: 
     of_val = [latency.onnx_logits(path, val.images).astype(np.float64) for path in exported]
     temperatures = np.array([fitting.fit_temperature(logits, val.labels) for logits in of_val])
     return Method(entry.name, entry.kind, metrics.log_softmax(answers), temperatures, entry.shipped)
+
+
+def _under_corruptions(settings: Params, entries: list[Entry], methods: list[Method], test: Split) -> pd.DataFrame:
+    """What each row still gets right of spoiled test images: every exported file is asked once, ensembles combine."""
+    seed = derive(settings.seed, "corruptions")
+    chosen = corruptions.sample(test.labels, settings.benchmark.corrupted, seed)
+    labels = test.labels[chosen]
+    hits = {method.name: {"clean": metrics.correct(method.log_probs[:, chosen], labels)} for method in methods}
+    exported = {entry.exported(model) for entry in entries for model in entry.models}
+    with TemporaryDirectory() as folder:
+        for name in corruptions.SEVERITY:
+            images = corruptions.write(Path(folder) / "images.npy", test.images, chosen, name, seed)
+            logits = {path: latency.onnx_logits(path, images) for path in exported}
+            for entry in entries:
+                answers = np.stack([logits[entry.exported(model)] for model in entry.models])
+                if entry.kind == "ensemble":
+                    answers = entry.system.log_probs(answers.astype(np.float64))[None]
+                hits[entry.name][name] = metrics.correct(answers, labels)
+    return comparison.under_corruptions(hits)
 
 
 def _costs(

@@ -10,14 +10,17 @@ from pipeline.deployment.wording import title
 from pipeline.params import BASELINE, Params, flatten
 from pipeline.project import data, errors, files, paths
 from pipeline.project.data import Info, Split
-from pipeline.reporting import comparison, figures, graph, mistakes, page, reads, tables
-from pipeline.reporting.page import Gallery, Picture, Section
+from pipeline.reporting import comparison, figures, graph, mistakes, names, page, reads, tables
+from pipeline.reporting.page import Gallery, Picture, Section, Sheet
+from pipeline.scoring import metrics
 from pipeline.tracking import store
 from stages.starting import start_stage
 
 CLASSES = 30  # rows of the table by class
 PAIRS, OF_A_PAIR = 5, 8  # confused pairs, and images of each
 IMAGES = 24  # of what the student gets wrong and the ensemble right
+SHEET, OF_A_CLASS = 12, 6  # classes of the sheet of prepared images, and images of each
+SEEN, VIEWS = 6, 5  # images of the sheet of views, and views of each
 NEXT = (
     f"Next: {paths.REPORT_HTML} has every table and picture, {paths.DECISION} why this one ships; `make ui` compares "
     "runs. Change params.yaml and run again: only what depends on the change runs."
@@ -29,17 +32,20 @@ def main() -> None:
     figures.subsets(pd.read_csv(paths.SUBSETS), paths.SUBSETS_PICTURE)
     figures.reliability(files.read_json(paths.CALIBRATION_CURVES), paths.CALIBRATION)
     info, test = data.open_info(paths.PREPARED), data.open_split(paths.PREPARED, "test")
+    notes = files.read_json(paths.DATA_REPORT)["notes"]
     rows, by_seed = pd.read_csv(paths.BENCHMARK_CSV), files.read_json(paths.BENCHMARK)["over_alone_by_seed"]
     ships = tables.what_ships(rows, files.read_json(paths.CHOSEN)["row"], len(test))
     read = reads.sentence(paths.TEST_READS, info.sha256["test_images.npy"])
     flat = flatten(settings.model_dump())
     sections = [
+        *([Section("Notes on the data", notes)] if notes else []),
         *_comparison(rows, by_seed, f"{ships} {read}", len(test)),
         Section("Subsets of the teachers", [
             "Every subset as a mean of calibrated probabilities, on val. The line is the Pareto front: nothing is both "
             "better and faster.",
             _picture(paths.SUBSETS_PICTURE, "accuracy on val against latency, for every subset of the teachers"),
         ], folded=True),
+        _data(settings, info),
         *_mistakes(settings, info, test),
         Section("Stages", [
             "A line leads down to a stage that needs the upper one, unless other lines say so already; × is how often "
@@ -49,7 +55,7 @@ def main() -> None:
         Section("Params", [pd.DataFrame({"key": flat.keys(), "value": flat.values()})], folded=True),
     ]  # fmt: skip
     files.write_text(paths.REPORT_HTML, page.render("Distillation report", sections))
-    overview = [tables.pipes(tables.overview(rows)), *tables.over_alone(rows, by_seed), ships, read, NEXT]
+    overview = [*notes, tables.pipes(tables.overview(rows)), *tables.over_alone(rows, by_seed), ships, read, NEXT]
     files.write_text(paths.OVERVIEW, "\n\n".join(overview) + "\n")
     artifacts = [paths.REPORT_HTML, paths.OVERVIEW, paths.SUBSETS_PICTURE, paths.CALIBRATION]
     store.log(record, paths.record("report"), settings.tracking, artifacts=artifacts)
@@ -70,6 +76,35 @@ def _comparison(rows: pd.DataFrame, by_seed: dict[str, dict[str, float]], ships:
     ]
 
 
+def _data(settings: Params, info: Info) -> Section:
+    """What `prepare` made, and what views do to it."""
+    train, classes = data.open_split(paths.PREPARED, "train"), len(info.classes)
+    of_class = {number: np.flatnonzero(train.labels == number) for number in mistakes.spread(np.arange(classes), SHEET)}
+    of_class = {number: ids for number, ids in of_class.items() if len(ids)}
+    made = [(info.classes[number], list(train.images[ids[:OF_A_CLASS]])) for number, ids in of_class.items()]
+    first = np.array([ids[0] for ids in of_class.values()])[:SEEN]
+    shown, of = _views(settings, train, first), settings.student_views.count
+    seen = [(info.classes[train.labels[sample]], [train.images[sample], *shown[:, n]])
+            for n, sample in enumerate(first)]  # fmt: skip
+    unlabelled = len(train) - len(train.labelled)
+    return Section("The data", [
+        f"Images as `prepare` made them, of {len(made)} of {classes:,} classes: {len(train.labelled):,} for training"
+        f"{f' and {unlabelled:,} without a label' if unlabelled else ''}, {info.image_size} pixels a side.",
+        Sheet(made),
+        f"Views of such images: the first as `prepare` made it, then {len(shown)} of its {of:,} views that "
+        "students see again and again. Teachers see new ones each epoch.",
+        Sheet(seen),
+    ])  # fmt: skip
+
+
+def _views(settings: Params, train: Split, ids: np.ndarray) -> np.ndarray:
+    """The first views that students see of these images: (views, ids, height, width, channels) uint8."""
+    from pipeline.training.views import Views, render  # seconds to import
+
+    views = Views.replayed(settings.views, settings.student_views, settings.seed)
+    return np.stack([render(train.images, ids, view, views) for view in range(min(VIEWS, views.count))])
+
+
 def _mistakes(settings: Params, info: Info, test: Split) -> list[Section]:
     """Who gets which test images wrong."""
     predictions, made, arms = pd.read_csv(paths.PREDICTIONS), files.read_json(paths.BENCHMARK), settings.student_arms()
@@ -81,11 +116,13 @@ def _mistakes(settings: Params, info: Info, test: Split) -> list[Section]:
     _, (ensemble, of_ensemble), _, (student, of_students) = answers.items()
     model = made["shipped"][taught]
     of_student = of_students[arms[taught].index(model)]
+    counts = metrics.confusion(of_student, test.labels, len(info.classes))
+    key = names.key(info.classes, mistakes.most_confused(counts, figures.CONFUSED))
     confusion = _picture(paths.CONFUSION, "how often each class is taken for each other")
     return [
         Section("Class by class", _by_class(answers, info.classes, test.labels), folded=True),
         Section("What is taken for what", [f"By the {student}, {model}, the seed that ships.", confusion,
-                                           *_confused(of_student, info.classes, test)]),
+                                           *([key] if key else []), *_confused(of_student, info.classes, test)]),
         Section("What the ensemble knows and the student does not",
                 _lost({ensemble: of_ensemble[0], model: of_student}, info.classes, test)),
     ]  # fmt: skip

@@ -13,7 +13,7 @@ WORTH = (
     *("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "nll", "ece", "nll_calibrated"),
     *("ece_calibrated", "shipped_accuracy"),
 )
-HEADLINE = (*WORTH, "p50_ms", "images_per_second", "size_bytes")
+HEADLINE = (*WORTH, "corrupted", "p50_ms", "images_per_second", "size_bytes")
 MEAN_TEACHER = "mean_teacher"  # the average of the single teachers' accuracies, as a row to compare with
 
 
@@ -110,6 +110,33 @@ def over_seeds(methods: list[Method], labels: np.ndarray) -> dict[str, dict[str,
     baseline = accuracy.pop(BASELINE)
     gains = {arm: statistics.paired_over_seeds(values - baseline) for arm, values in accuracy.items()}
     return {arm: gain for arm, gain in gains.items() if gain}
+
+
+def under_corruptions(hits: dict[str, dict[str, np.ndarray]]) -> pd.DataFrame:
+    """Columns of the table, by method: `corrupted` is the accuracy over all corruptions and these images, a fraction.
+
+    `corrupted_low` and `corrupted_high` bound its 95 % interval, `corrupted_NAME` is the accuracy under one corruption
+    and `corrupted_clean` that on the same images as they are. `corrupted_over_alone` is the gain of `corrupted` over
+    the baseline's, with its bounds. An image counts with the share of corruptions under which it is right, so that the
+    intervals cover the choice of images, and of seeds where there are several, but not that of corruptions.
+
+    Args:
+        hits: by method, by corruption and `clean`: (seeds, samples) bool, what is right.
+    """
+    shares = {method: np.mean([right for name, right in each.items() if name != "clean"], axis=0)
+              for method, each in hits.items()}  # fmt: skip
+    rows = {}
+    for method, share in shares.items():
+        (low, high), gain = statistics.accuracy_interval(share), share - shares[BASELINE]
+        gain_low, gain_high = statistics.crossed_interval(gain)
+        rows[method] = {
+            "corrupted": share.mean(), "corrupted_low": low, "corrupted_high": high,
+            "corrupted_over_alone": gain.mean(), "corrupted_over_alone_low": gain_low,
+            "corrupted_over_alone_high": gain_high,
+            **{f"corrupted_{name}": right.mean() for name, right in hits[method].items()},
+            "images_corrupted": share.shape[1],
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def headline(rows: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -9,16 +9,19 @@ import pandas as pd
 from pipeline.deployment.wording import TITLES, title
 from pipeline.params import BASELINE
 from pipeline.project import files
+from pipeline.reporting import mistakes, names
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+matplotlib.rcParams["text.parse_math"] = False  # a class may be called US$ & HK$
 COLOURS = {"teacher": "#7f7f7f", "ensemble": "#1f77b4", "student": "#d62728", "int8": "#ff7f0e"}
 MARKERS = {"teacher": "s", "ensemble": "D", "student": "o", "int8": "v"}
 SMALLEST_BIN = 0.005  # of all samples
-LARGEST_CONFUSION = 18  # inches; of more classes than fit, the names are left out
+CELL = 0.36  # inches a class of a confusion matrix
+CONFUSED = 30  # classes of it
 DPI = 130
 
 
@@ -99,21 +102,32 @@ def sweep(rows: pd.DataFrame, path: Path) -> None:
 
 
 def confusion(counts: np.ndarray, classes: list[str], heading: str, path: Path) -> None:
-    """Counts as text, shares of the row's class as shade."""
-    wanted = max(4.5, 0.55 * len(classes) + 1.5)
-    side = min(wanted, LARGEST_CONFUSION)
-    figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
-    axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-    if len(classes) <= 20:
-        for (row, column), count in np.ndenumerate(counts):
+    """Counts as text, shares of the row's class as shade; of CONFUSED classes at most, the most confused ones.
+
+    Args:
+        counts: (classes, classes), rows the label. classes: their names, in this order.
+    """
+    shown, labels = mistakes.most_confused(counts, CONFUSED), names.labels(classes)
+    cells, rows = counts[np.ix_(shown, shown)], [labels[number] for number in shown]
+    columns = rows
+    if len(shown) < len(classes):
+        heading += f":\nthe {len(shown)} of {len(classes):,} classes that are confused most"
+        others = counts[shown].sum(axis=1) - cells.sum(axis=1)
+        cells, columns = np.column_stack([cells, others]), [*rows, "(all others)"]
+    totals = np.maximum(cells.sum(axis=1, keepdims=True), 1)
+    with matplotlib.rc_context({"font.family": names.fonts()}):
+        figure = plt.figure(figsize=(max(2.5, CELL * len(columns)), max(2.5, CELL * len(rows))))
+        axes = figure.add_axes((0, 0, 1, 1))  # as large, however long the names beside it are
+        axes.imshow(cells / totals, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (row, column), count in np.ndenumerate(cells):
             if count:
-                dark = count > counts[row].sum() / 2
-                axes.text(column, row, count, ha="center", va="center", fontsize=7, color="white" if dark else "black")
-    if side == wanted:
-        axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
-        axes.set_yticks(range(len(classes)), classes, fontsize=8)
-    axes.set(xlabel="predicted", ylabel="label", title=heading)
-    save(figure, path)
+                colour = "white" if count > totals[row, 0] / 2 else "black"
+                axes.text(column, row, count, ha="center", va="center", fontsize=7, color=colour)
+        axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+        axes.set_yticks(range(len(rows)), rows, fontsize=8)
+        axes.set(xlabel="predicted", ylabel="label")
+        axes.set_title(heading, fontsize=10)
+        save(figure, path, bbox_inches="tight")
 
 
 def _panels(count: int, height: float) -> tuple[Figure, np.ndarray]:
@@ -135,8 +149,8 @@ def _legend_below(figure: Figure, columns: int, size: int) -> None:
     figure.legend(fontsize=size, markerscale=0.7, labelspacing=0.6, **place)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the picture and forget it."""
+def save(figure: Figure, path: Path, **how: str) -> None:
+    """Write the picture and forget it. how: of matplotlib's `savefig`."""
     with files.atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None}, **how)
     plt.close(figure)

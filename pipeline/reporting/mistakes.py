@@ -35,6 +35,16 @@ def confused(answers: np.ndarray, labels: np.ndarray, most: int) -> list[Confuse
     return sorted(pairs, key=lambda pair: -len(pair.samples))[:most]
 
 
+def most_confused(counts: np.ndarray, most: int) -> np.ndarray:
+    """The classes, `most` of them at most and ascending, that are taken for others or others for them most often.
+
+    Args:
+        counts: (classes, classes) of pipeline.scoring.metrics.confusion.
+    """
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
+    return np.sort(np.argsort(-wrong, kind="stable")[:most])
+
+
 def only_right(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The positions of the samples that `first` answers right and `second` does not. All three: (samples,) classes."""
     return np.flatnonzero((first == labels) & (second != labels))

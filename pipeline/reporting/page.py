@@ -13,6 +13,9 @@ from markupsafe import Markup
 from PIL import Image
 
 LARGEST = 128  # pixels a side; larger images of a gallery are embedded at that
+ENLARGED = 80  # pixels; smaller images are embedded and shown pixel by pixel, others as JPEG
+QUALITY = 85  # of JPEG
+WIDE = 900  # pixels; a wider picture is not made as narrow as a phone but scrolls
 
 
 class Picture(NamedTuple):
@@ -32,11 +35,17 @@ class Gallery(NamedTuple):
     captions: Sequence[dict[str, str]] = ()
 
 
+class Sheet(NamedTuple):
+    """Rows of small images. rows: a name and its images, each (height, width, channels) uint8 as in a gallery."""
+
+    rows: Sequence[tuple[str, Sequence[np.ndarray]]]
+
+
 class Section(NamedTuple):
     """parts: paragraphs, tables whose first column names the row, and images. folded: opened by a click."""
 
     heading: str
-    parts: list[str | pd.DataFrame | Picture | Gallery]
+    parts: list[str | pd.DataFrame | Picture | Gallery | Sheet]
     folded: bool = False
 
 
@@ -47,7 +56,9 @@ def render(title: str, sections: list[Section]) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.tests["table"] = lambda part: isinstance(part, pd.DataFrame)
-    environment.filters |= {"table": _table, "uri": _uri, "png": _png}
+    environment.tests["small"] = lambda height: height < ENLARGED
+    environment.tests["wide"] = lambda png: Image.open(io.BytesIO(png)).width > WIDE
+    environment.filters |= {"table": _table, "uri": _uri, "image_uri": _image_uri}
     return environment.get_template("page.html").render(title=title, sections=sections)
 
 
@@ -56,12 +67,13 @@ def _table(frame: pd.DataFrame) -> Markup:
         return Markup(frame.to_html(index=False, border=0, justify="left"))  # noqa: S704 - pandas has escaped it
 
 
-def _uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+def _uri(content: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def _image_uri(pixels: np.ndarray) -> str:
     image, file = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), io.BytesIO()
+    kind = "png" if len(pixels) < ENLARGED else "jpeg"
     image.thumbnail((LARGEST, LARGEST))
-    image.save(file, format="PNG", optimize=True)
-    return file.getvalue()
+    image.save(file, format=kind, optimize=True, **({"quality": QUALITY} if kind == "jpeg" else {}))
+    return _uri(file.getvalue(), kind)

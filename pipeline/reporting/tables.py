@@ -7,12 +7,16 @@ import pandas as pd
 
 from pipeline.deployment import wording
 from pipeline.params import BASELINE
+from pipeline.reporting import corruptions
 from pipeline.reporting.comparison import MEAN_TEACHER
 
 SIGNIFICANT = 0.05
 FEW = 10  # images on which two rows differ, below which an interval of their difference means little
 UNSTEADY = 0.1  # by which part the p50 of two rounds may differ
-PERCENT = r"^((balanced_|shipped_)?accuracy|ece|ece_calibrated|spread|gain_over_(teacher|alone))(_low|_high|_std)?$"
+PERCENT = (
+    r"^(((balanced_|shipped_)?accuracy|ece|ece_calibrated|spread|gain_over_(teacher|alone))(_low|_high|_std)?"
+    r"|corrupted\w*)$"
+)
 MILLIONS = ["memory_bytes", "memory_bytes_largest_batch", "size_bytes", "train_images", "parameters", "multiply_adds"]
 GAIN = "{{gain_over_{0}:+z.2f}} [{{gain_over_{0}_low:+z.2f}}, {{gain_over_{0}_high:+z.2f}}]{{{0}_few}}"
 OF_FILE = "{of_file}"  # of the seed that ships; no column where each row has one seed
@@ -33,6 +37,7 @@ WORTH = {
     "accuracy % [95 %]": "{accuracy:.2f} [{accuracy_low:.2f}, {accuracy_high:.2f}]",
     "the file's %": OF_FILE,
     "balanced %": "{balanced_accuracy:.2f}",  # where classes are not equally frequent
+    "corrupted %": "{corrupted:.2f}",  # unless `benchmark.corrupted` is 0
     "± seeds": "{accuracy_std:.2f}",
     "over best teacher on val": GAIN.format("teacher") + "{teacher_star}",
     "over student alone": GAIN.format("alone") + "{alone_star}",
@@ -40,6 +45,14 @@ WORTH = {
     "ECE %": "{ece:.1f}",
     "NLL, calibrated": "{nll_calibrated:z.3f}",
     "ECE %, calibrated": "{ece_calibrated:.1f}",
+}
+CORRUPTED = {
+    "method": "{title}",
+    "clean %": "{corrupted_clean:.2f}",
+    "corrupted % [95 %]": "{corrupted:.2f} [{corrupted_low:.2f}, {corrupted_high:.2f}]",
+    "over student alone": "{corrupted_over_alone:+z.2f} [{corrupted_over_alone_low:+z.2f}, "
+    "{corrupted_over_alone_high:+z.2f}]",
+    **{name: f"{{corrupted_{name}:.2f}}" for name in corruptions.SEVERITY},
 }
 PERCENTILE = "{{p{0}_ms:.3f}} [{{p{0}_ms_low:.3f}}, {{p{0}_ms_high:.3f}}]"
 COST = {
@@ -101,6 +114,7 @@ def comparison(
             _over_mean_teacher(pairs),
             *over_alone(rows, by_seed),
         ],
+        **_under_corruptions(rows),
         "Cost of running": [
             "One image at a time in ONNX Runtime on `benchmark.threads` and on all cores, and in eager torch; "
             "percentiles of so many calls, as if these were independent, p99 where ten calls are beyond it (?: too few "
@@ -132,8 +146,8 @@ def filled(columns: dict[str, str], rows: pd.DataFrame) -> pd.DataFrame:
     Args:
         rows: of pipeline.reporting.comparison.table.
     """
-    if "balanced_accuracy" not in rows:
-        columns = {title: form for title, form in columns.items() if "{balanced_accuracy" not in form}
+    for name in {"balanced_accuracy", "corrupted"} - set(rows):
+        columns = {title: form for title, form in columns.items() if f"{{{name}" not in form}
     if rows["seeds"].max() == 1:
         columns = {title: form for title, form in columns.items() if form != OF_FILE}
     return _cells(columns, _readable(rows))
@@ -216,6 +230,20 @@ def _readable(rows: pd.DataFrame) -> list[dict[str, str | float]]:
     rows[MILLIONS] /= 1e6
     rows["train_seconds"] /= 60
     return rows.to_dict("records")
+
+
+def _under_corruptions(rows: pd.DataFrame) -> dict[str, list[str | pd.DataFrame]]:
+    """The section of the corrupted test images, where there are any."""
+    if "corrupted" not in rows:
+        return {}
+    return {
+        "Under corruptions": [
+            f"Accuracy on {rows['images_corrupted'][0]:,.0f} of the test images, as they are (clean) and under "
+            f"{len(corruptions.SEVERITY)} corruptions of Hendrycks and Dietterich 2019 at severity 3; corrupted: the "
+            f"mean over these. Brackets: 95 % intervals over {_covered(rows)}, paired for the gain.",
+            filled(CORRUPTED, rows),
+        ]
+    }
 
 
 def _over_mean_teacher(pairs: pd.DataFrame) -> str:

@@ -135,6 +135,43 @@ def test_compression_and_speed_up_refer_to_the_ensemble_that_teaches(rows):
     assert column(rows, "speed_up") == {name: 4 / costs["p50_ms"] for name, costs in COSTS.items()}
 
 
+HITS = {
+    "big": {"clean": [[1, 1, 1, 1]], "noise": [[1, 1, 0, 0]], "blur": [[1, 0, 1, 0]]},
+    "baseline": {"clean": [[1, 1, 0, 0], [1, 1, 1, 1]], "noise": [[0, 0, 0, 0], [1, 0, 0, 0]],
+                 "blur": [[1, 1, 0, 0], [0, 0, 0, 0]]},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corrupted():
+    hits = {method: {name: np.array(right, bool) for name, right in each.items()} for method, each in HITS.items()}
+    return comparison.under_corruptions(hits)
+
+
+def test_corrupted_accuracy_is_the_mean_over_corruptions_seeds_and_images_and_clean_is_none(corrupted):
+    assert corrupted["corrupted"].to_dict() == {"big": 0.5, "baseline": 3 / 16}
+    assert corrupted.loc["baseline", ["corrupted_clean", "corrupted_noise", "corrupted_blur"]].tolist() == [
+        0.75, 0.125, 0.25
+    ]  # fmt: skip
+    assert corrupted["images_corrupted"].tolist() == [4, 4]
+
+
+def test_an_image_counts_with_its_share_of_corruptions_in_the_intervals(corrupted):
+    share, alone = np.array([[1, 0.5, 0.5, 0]]), np.array([[0.5, 0.5, 0, 0], [0.5, 0, 0, 0]])
+    low, high = statistics.accuracy_interval(share)
+    assert tuple(corrupted.loc["big", ["corrupted_low", "corrupted_high"]]) == (low, high)
+    assert low < 0.5 < high
+    gain = corrupted.loc["big", ["corrupted_over_alone", "corrupted_over_alone_low", "corrupted_over_alone_high"]]
+    assert gain.tolist() == pytest.approx([5 / 16, *statistics.crossed_interval(share - alone)])
+    own = corrupted.loc["baseline", ["corrupted_over_alone", "corrupted_over_alone_low", "corrupted_over_alone_high"]]
+    assert own.tolist() == [0, 0, 0]
+
+
+def test_the_headline_has_the_corrupted_accuracy_where_there_is_one(rows):
+    assert "corrupted" not in comparison.headline(rows)["big"]
+    assert comparison.headline(rows.assign(corrupted=0.25))["big"]["corrupted"] == 0.25
+
+
 def test_headline_survives_strict_json(rows):
     headline = comparison.headline(rows)
     assert json.loads(json.dumps(headline, allow_nan=False)) == headline

@@ -32,6 +32,13 @@ def test_who_makes_no_mistake_confuses_nothing():
     assert mistakes.confused(LABELS, LABELS, 5) == []
 
 
+def test_the_most_confused_classes_are_those_of_most_mistakes_either_way_in_their_order():
+    counts = np.array([[9, 0, 5, 0], [0, 9, 0, 1], [0, 0, 9, 0], [0, 0, 0, 99]])
+    assert mistakes.most_confused(counts, 2).tolist() == [0, 2]
+    assert mistakes.most_confused(counts, 3).tolist() == [0, 1, 2]
+    assert mistakes.most_confused(counts, 9).tolist() == [0, 1, 2, 3]
+
+
 def test_only_right_counts_neither_what_both_know_nor_what_neither_knows():
     first, second = np.array([0, 0, 1, 1, 0, 2]), np.array([0, 1, 1, 0, 1, 0])
     assert mistakes.only_right(first, second, LABELS).tolist() == [1, 3, 5]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.reporting import page
-from pipeline.reporting.page import Gallery, Picture, Section
+from pipeline.reporting.page import Gallery, Picture, Section, Sheet
 from tests.toys import images
 
 NASTY = "<b>&\"'é</b>"
@@ -111,7 +111,7 @@ def test_a_table_with_a_column_of_any_name_is_a_table():
 
 
 def embedded(html):
-    encoded = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
+    encoded = re.findall(r'src="data:image/(?:png|jpeg);base64,([^"]+)"', html)
     return [Image.open(io.BytesIO(base64.b64decode(each))) for each in encoded]
 
 
@@ -134,3 +134,29 @@ def test_small_images_are_enlarged_in_pixels_and_large_ones_reduced():
 def test_an_image_of_a_gallery_has_its_own_caption():
     first, second = shown(Gallery(images(2), [{"label": "cat"}, {"label": "dog"}])).split("<figure>")[1:]
     assert "<b>cat</b>" in first and "<b>dog</b>" in second
+
+
+def test_large_images_are_embedded_as_jpeg_and_take_a_tenth():
+    smooth = np.linspace(0, 255, 224).astype(np.uint8)
+    pixels = np.random.default_rng(0).normal(0, 4, (1, 224, 224, 3)) + smooth[:, None]
+    html = shown(Gallery(np.clip(pixels, 0, 255).astype(np.uint8)))
+    (image,) = embedded(html)
+    assert image.format == "JPEG" and len(html) < len(shown()) + 15_000
+    reduced = np.asarray(Image.fromarray(pixels[0].clip(0, 255).astype(np.uint8)).resize(image.size)).astype(int)
+    assert np.abs(np.asarray(image) - reduced).mean() < 4
+
+
+def test_a_sheet_has_a_row_a_name_with_its_images_of_any_sizes():
+    small, large = images(2, size=28), images(1, size=224, channels=3)
+    html = shown(Sheet([(NASTY, list(small)), ("dog", [large[0], small[1]])]))
+    parsed = Parsed(html)
+    assert [value for name, value in parsed.attributes if name == "class"] == ["row enlarged", "row"]
+    assert NASTY in parsed.text and "dog" in parsed.text
+    sizes = [image.size for image in embedded(html)]
+    assert sizes == [(28, 28), (28, 28), (page.LARGEST, page.LARGEST), (28, 28)]
+    assert np.array_equal(np.asarray(embedded(html)[0]), small[0, :, :, 0])
+
+
+def test_a_wide_picture_scrolls_and_others_are_as_wide_as_the_page():
+    for width, scrolls in ((page.WIDE, False), (page.WIDE + 1, True)):
+        assert (("class", "scrolls") in Parsed(shown(Picture(png(width), "x"))).attributes) == scrolls

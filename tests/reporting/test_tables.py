@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.reporting import comparison, tables
+from pipeline.reporting import comparison, corruptions, tables
 from tests.reporting.methods import COSTS, LABELS, METHODS
 
 SERVED = {"row": "ensemble", "image": "JPEG of 500x375 pixels"} | COSTS["ensemble"]
@@ -79,6 +79,25 @@ def test_balanced_accuracy_is_a_column_where_it_can_differ(rows):
     assert "balanced %" not in tables.filled(tables.WORTH, rows)
     unequal = tables.filled(tables.WORTH, rows.assign(balanced_accuracy=0.125))
     assert list(unequal)[3] == "balanced %" and unequal["balanced %"].tolist() == ["12.50"] * len(rows)
+
+
+def test_the_corrupted_images_are_a_column_and_a_table_where_there_are_any(rows, text):
+    assert "corruptions" not in text and "corrupted" not in text
+    hits = {m.name: dict.fromkeys(("clean", *corruptions.SEVERITY), m.log_probs.argmax(axis=2) == LABELS)
+            for m in METHODS}  # fmt: skip
+    hits["ensemble"]["noise"] = np.zeros((2, 40), bool)
+    joined = rows.join(comparison.under_corruptions(hits), on="method")
+    pairs = comparison.pairs(METHODS, LABELS, 100, seed=0)
+    sections = tables.comparison(joined, pairs, {}, 40, MEASURED)
+    assert list(sections)[1:3] == ["Accuracy, gains, calibration", "Under corruptions"]
+    assert "Accuracy on 40 of the test images" in sections["Under corruptions"][0]
+    _, worth, corrupted, _ = lines(tables.markdown(sections), "teacher big")
+    assert worth[2] == "75.00"
+    assert corrupted[0] == "75.00" and corrupted[1].startswith("75.00 [58.80, 87.31]")
+    assert corrupted[2].startswith("+37.50 [") and corrupted[3:] == ["75.00"] * 6
+    taught = sections["Under corruptions"][1].set_index("method").loc["student from the ensemble"]
+    assert taught[["noise", "jpeg"]].tolist() == ["0.00", "75.00"]
+    assert taught["corrupted % [95 %]"].startswith("62.50 [")
 
 
 def test_the_overview_has_the_best_teacher_the_ensemble_that_teaches_all_students_and_the_last_in_int8(rows):

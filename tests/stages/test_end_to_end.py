@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline import params
+from pipeline.reporting.corruptions import SEVERITY
 from tests.conftest import repro, repro_in_parallel, run, run_stage
 
 MEMBERS = ["resnet_0", "resnet_1", "byobnet"]
@@ -74,7 +75,7 @@ def test_the_report_holds_every_row_of_the_tables_and_real_images(digits):
     text = (digits / "reports/report.html").read_text()
     names = [line.split("|")[1].strip() for line in (digits / "reports/benchmark.md").read_text().splitlines()
              if line.startswith("| ") and not line.startswith("| method")]  # fmt: skip
-    assert len(names) == 3 * len(pd.read_csv(digits / "reports/benchmark.csv")) + 1  # and what is timed end to end
+    assert len(names) == 4 * len(pd.read_csv(digits / "reports/benchmark.csv")) + 1  # and what is timed end to end
     for name in names:
         assert text.count(f"<td>{name}</td>") >= 3
     predictions = pd.read_csv(digits / "reports/predictions.csv")
@@ -83,6 +84,34 @@ def test_the_report_holds_every_row_of_the_tables_and_real_images(digits):
     assert f"wrong on {lost.sum()} of {len(predictions)} test images" in text
     assert text.count('<img src="data:image/png;base64,') > min(lost.sum(), 24) > 0
     assert text.count('class="picture" src="data:image/png;base64,') == 6
+
+
+def test_the_report_shows_what_prepare_made_and_what_students_see_of_it(digits):
+    section = (digits / "reports/report.html").read_text().split("<h2>The data</h2>")[1].split("</section>")[0]
+    rows = section.split('<div class="row enlarged">')[1:]
+    assert [row.split("</div>")[0].removeprefix("<div>") for row in rows] == [*"0123456789", *"012345"]
+    views = params.load(digits / "params.yaml").student_views.count
+    assert [row.count("<img ") for row in rows] == [6] * 10 + [1 + views] * 6
+
+
+def test_what_prepare_has_to_say_comes_first_in_report_and_overview(own_digits):
+    path, note = own_digits / "metrics/data.json", "52 % of the images of test are <also> in train."
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"notes": [note]}))
+    (own_digits / "dvc.lock").unlink()  # which has the digest of the file as it was
+    assert run_stage("report", own_digits).returncode == 0
+    text = (own_digits / "reports/report.html").read_text()
+    assert 0 < text.index("52 % of the images of test are &lt;also&gt; in train.") < text.index("What ships is")
+    assert (own_digits / "reports/overview.md").read_text().startswith(f"{note}\n\n| method")
+
+
+def test_every_row_has_its_accuracy_under_corruptions_of_which_none_is_harmless_to_all(digits):
+    rows = pd.read_csv(digits / "reports/benchmark.csv").set_index("method")
+    under = rows[[name for name in rows if name.startswith("corrupted_") and name.split("_")[1] in SEVERITY]]
+    assert list(under) == [f"corrupted_{name}" for name in SEVERITY]
+    assert rows["corrupted"].to_numpy() == pytest.approx(under.mean(axis=1).to_numpy())
+    assert rows["corrupted_clean"].to_numpy() == pytest.approx(rows["accuracy"].to_numpy())  # as all images are taken
+    assert (under.sub(rows["accuracy"], axis=0).abs().max() > 0).all()
+    assert rows["corrupted"].mean() < rows["accuracy"].mean()
 
 
 def test_every_stage_has_one_finished_run_and_the_summary_links_to_it(digits):
