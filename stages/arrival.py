@@ -1,6 +1,5 @@
 """Images from wherever a user has them, a folder or a .zip, as plain files in a folder of the project."""
 
-import fnmatch
 import os
 import shutil
 import stat
@@ -10,9 +9,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tqdm import tqdm
 
+from pipeline.images.decoding import is_clutter
+from pipeline.images.listing import printable
 from pipeline.project.errors import PipelineError
-
-CLUTTER = (".*", "__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")  # what systems put beside images
 
 
 @dataclass(frozen=True)
@@ -65,22 +64,22 @@ def _files(origin: Path) -> tuple[list[Path], int]:
     """Every file below a folder, links followed, and how many entries of systems are beside them."""
     found, clutter, above = [], 0, {str(origin): {os.path.realpath(origin)}}
     for place, folders, names in os.walk(origin, onerror=_raise, followlinks=True):
-        kept = [name for name in folders if not _is_clutter(name)]
+        kept = [name for name in folders if not is_clutter(name)]
         clutter += len(folders) - len(kept)
         for name in kept:
             folder, real = os.path.join(place, name), os.path.realpath(os.path.join(place, name))  # noqa: PTH118
             if real in above[place]:
-                raise PipelineError(f"{_printable(folder)} is a link to a folder that it is in; take it out.")
+                raise PipelineError(f"{printable(folder)} is a link to a folder that it is in; take it out.")
             above[folder] = above[place] | {real}
         folders[:] = kept
         for path in (Path(place, name) for name in names):
-            if _is_clutter(path.name):
+            if is_clutter(path.name):
                 clutter += 1
                 continue
             if not path.is_file():
-                raise PipelineError(f"{_printable(str(path))} is no file, or a link to none; take it out.")
-            if _printable(str(path)) != str(path):
-                raise PipelineError(f"{_printable(str(path))} has a name that is not UTF-8; rename it.")
+                raise PipelineError(f"{printable(str(path))} is no file, or a link to none; take it out.")
+            if printable(str(path)) != str(path):
+                raise PipelineError(f"{printable(str(path))} has a name that is not UTF-8; rename it.")
             found.append(path)
     return found, clutter
 
@@ -96,7 +95,7 @@ def _unpack(archive: Path, target: Path) -> int:
                     raise PipelineError(f"{archive} has {path} twice; pack it anew.")
                 if not member.filename.endswith(("/", "\\")):
                     members[path] = member
-            kept = {path: member for path, member in members.items() if not any(map(_is_clutter, path.parts))}
+            kept = {path: member for path, member in members.items() if not any(map(is_clutter, path.parts))}
             needed, free = sum(member.file_size for member in kept.values()), shutil.disk_usage(target).free
             if needed > free:
                 raise PipelineError(f"{archive} holds {needed:,} bytes, but the disk has only {free:,} left.")
@@ -122,14 +121,6 @@ def _inside(archive: Path, member: zipfile.ZipInfo) -> PurePosixPath:
     if member.flag_bits & 1:
         raise PipelineError(f"{archive} has a password; unpack it and name the folder.")
     return path
-
-
-def _is_clutter(name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in CLUTTER)
-
-
-def _printable(path: str) -> str:
-    return path.encode(errors="backslashreplace").decode()
 
 
 def _raise(error: OSError) -> None:

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from pipeline import params
-from pipeline.images import decoding, proposal, sources, splits
+from pipeline.images import checks, decoding, proposal, sources, splits
 from pipeline.images.proposal import Facts
 from pipeline.images.sources import Source
 from pipeline.params import Data, Params
@@ -46,7 +46,7 @@ class Checked:
     sides: np.ndarray
     facts: Facts
     positions: dict[str, np.ndarray]
-    duplicates: dict[str, int]
+    notes: list[str]
 
 
 def main(*words: str) -> None:
@@ -118,7 +118,7 @@ def _check(images: Arrived, unlabelled: Arrived | None, csv: str, name: str) -> 
     facts = Facts(
         name=name,
         csv=csv,
-        left=_counts(source, ""),
+        left=tuple(np.add(_counts(source, ""), _counts(source, "train")).tolist()),
         val=_counts(source, "val"),
         test=_counts(source, "test"),
         side=side,
@@ -128,14 +128,8 @@ def _check(images: Arrived, unlabelled: Arrived | None, csv: str, name: str) -> 
         gpu=gpu,
     )
     settings = _loaded(proposal.profile(facts))
-    positions, labels = splits.split(source, settings.data, settings.seed)
-    of_val = np.bincount(labels[positions["val"]], minlength=len(source.classes))
-    if of_val.min() < proposal.ENOUGH:
-        raise PipelineError(
-            f"{images.root}: the class `{source.classes[of_val.argmin()]}` has {of_val.min()} images in val, on which "
-            f"models are chosen, and needs {proposal.ENOUGH}; add images of it, or put them into another class."
-        )
-    return Checked(source, sides, facts, positions, splits.duplicates(source, positions))
+    positions, _ = splits.split(source, settings.data, settings.seed)
+    return Checked(source, sides, facts, positions, checks.notes(source, checks.digests(source.images), positions))
 
 
 def _counts(source: Source, split: str) -> tuple[int, ...]:
@@ -158,7 +152,7 @@ def _data(images: Arrived, unlabelled: Arrived | None, csv: str, image_size: int
 def _sides(folder: Path) -> np.ndarray:
     """(files, 2) pixels, the shorter side first, of every file that is an image; its pixels are not read."""
     sides = []
-    for path in tqdm(decoding.image_files(folder), "measuring images", disable=None, leave=False):
+    for path in tqdm(decoding.files_below(folder), "measuring images", disable=None, leave=False):
         with warnings.catch_warnings(), contextlib.suppress(Exception):  # whatever a broken file does: `load` names it
             warnings.simplefilter("ignore")
             with Image.open(path, formats=decoding.FORMATS) as image:
@@ -240,10 +234,8 @@ def _report(checked: Checked, arrived: dict[Path, Arrived], written: Path) -> It
     yield f"splits: {sizes}; {f'{own} as they came, the rest drawn' if own else 'drawn at random'}"
     if facts.unlabelled:
         yield f"{facts.unlabelled:,} of train have no label"
-    for pair, count in checked.duplicates.items():
-        if count:
-            later, earlier = pair.split("_in_")
-            yield f"{count:,} images of {later} are in {earlier} too, pixel for pixel, which flatters every model"
+    for note in checked.notes:
+        yield f"note: {arrived[IMAGES].said_of(PipelineError(note))}"
     for each in arrived.values():
         if each.clutter:
             yield f"{each.clutter:,} files or folders of {each.shown} are hidden or a system's own and were left out"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.deployment.wording import title
-from pipeline.params import BASELINE, Params, flatten
+from pipeline.params import BASELINE, Augmentation, Params, flatten
 from pipeline.project import data, errors, files, paths
 from pipeline.project.data import Info, Split
 from pipeline.reporting import comparison, figures, graph, mistakes, names, page, reads, tables
@@ -81,11 +81,12 @@ def _data(settings: Params, info: Info) -> Section:
     train, classes = data.open_split(paths.PREPARED, "train"), len(info.classes)
     of_class = {number: np.flatnonzero(train.labels == number) for number in mistakes.spread(np.arange(classes), SHEET)}
     of_class = {number: ids for number, ids in of_class.items() if len(ids)}
-    made = [(info.classes[number], list(train.images[ids[:OF_A_CLASS]])) for number, ids in of_class.items()]
+    clean = Augmentation(**dict.fromkeys(Augmentation.model_fields) | {"preset": "none"})
+    made = [(info.classes[number], list(_seen(clean, settings, train, ids[:OF_A_CLASS], info)[0]))
+            for number, ids in of_class.items()]  # fmt: skip
     first = np.array([ids[0] for ids in of_class.values()])[:SEEN]
-    shown, of = _views(settings, train, first), settings.student_views.count
-    seen = [(info.classes[train.labels[sample]], [train.images[sample], *shown[:, n]])
-            for n, sample in enumerate(first)]  # fmt: skip
+    shown, of = _seen(settings.views, settings, train, first, info), settings.student_views.count
+    seen = [(info.classes[train.labels[sample]], [made[n][1][0], *shown[:, n]]) for n, sample in enumerate(first)]
     unlabelled = len(train) - len(train.labelled)
     return Section("The data", [
         f"Images as `prepare` made them, of {len(made)} of {classes:,} classes: {len(train.labelled):,} for training"
@@ -97,12 +98,12 @@ def _data(settings: Params, info: Info) -> Section:
     ])  # fmt: skip
 
 
-def _views(settings: Params, train: Split, ids: np.ndarray) -> np.ndarray:
+def _seen(augmentation: Augmentation, settings: Params, train: Split, ids: np.ndarray, info: Info) -> np.ndarray:
     """The first views that students see of these images: (views, ids, height, width, channels) uint8."""
     from pipeline.training.views import Views, render  # seconds to import
 
-    views = Views.replayed(settings.views, settings.student_views, settings.seed)
-    return np.stack([render(train.images, ids, view, views) for view in range(min(VIEWS, views.count))])
+    views = Views.replayed(augmentation, settings.student_views, settings.seed)
+    return np.stack([render(train, ids, view, views, info.image_size) for view in range(min(VIEWS, views.count))])
 
 
 def _mistakes(settings: Params, info: Info, test: Split) -> list[Section]:

@@ -27,7 +27,7 @@ SUFFIXES = {suffix for suffix, form in Image.registered_extensions().items() if 
 LARGEST = 100_000_000  # pixels; more is taken for a file that means to fill the memory
 Image.MAX_IMAGE_PIXELS = LARGEST // 2  # Pillow refuses twice as many, and before that warns without a file's name
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-CLUTTER = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # that systems leave, beside what is hidden
+CLUTTER = ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir")  # that systems leave, beside what is hidden
 
 
 @dataclass(frozen=True)
@@ -135,16 +135,16 @@ def files_below(folder: Path) -> list[Path]:
     """
     found = []
     for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not clutter(name)]
+        folders[:] = [name for name in folders if not is_clutter(name)]
         for name in folders:
             if Path(root, name).is_symlink():
                 raise PipelineError(
                     f"{Path(root, name)} is a link to a folder, in which DVC would not see a change; copy the folder."
                 )
-        found += [Path(root, name) for name in names if not clutter(name)]
+        found += [Path(root, name) for name in names if not is_clutter(name)]
     return sorted(found)
 
 
-def clutter(name: str) -> bool:
+def is_clutter(name: str) -> bool:
     """Is that what a system leaves in a folder, and no file of the user's?"""
-    return name.startswith(".") or name.lower() in CLUTTER
+    return name.startswith(".") or name in CLUTTER

@@ -43,7 +43,7 @@ def from_folders(folder: Path, group: str | None) -> Listed:
             )
     for _, root in roots:
         for inside in sorted(root.iterdir()):
-            if inside.is_dir() and inside not in of_classes and not decoding.clutter(inside.name):
+            if inside.is_dir() and inside not in of_classes and not decoding.is_clutter(inside.name):
                 raise PipelineError(f"{inside} holds no image; take the folder out or fill it.")
     if not any(file.fixed == "" for file in files):
         raise PipelineError(f"{roots[0][1]} has no images; it should hold one folder per class with images inside.")
@@ -52,7 +52,7 @@ def from_folders(folder: Path, group: str | None) -> Listed:
 
 def _roots(folder: Path) -> list[tuple[str, Path]]:
     """Each split's folder, or the folder itself as train's."""
-    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not decoding.clutter(path.name)]
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not decoding.is_clutter(path.name)]
     roots = [(CALLED[path.name.lower()], path) for path in inside if path.name.lower() in CALLED]
     if not roots:
         return [("train", folder)]

@@ -6,6 +6,7 @@
 | image_size | the median of the shorter sides; at most 64 without a GPU, 224 with one |
 | stem_stride | 1 up to 40 pixels, else timm's 2 |
 | epochs | as many images in all as params.yaml's models see, which the learning rates are made for |
+| views | shift and flip; from 96 pixels on the preset photo, of images stored an eighth larger than seen |
 | batch_size | 128, for few images 64 or 32; the learning rate goes with its square root (Malladi et al. 2022) |
 | student_views.count | 60,000 views in all, so that few images have many |
 | val | 1,000 images, between a twentieth and a fifth of what is left for training, and 5 of the rarest class |
@@ -26,7 +27,8 @@ BATCHES = ((2000, 128), (500, 64), (0, 32))  # training images from which on, im
 EPOCHS, VIEWS = (6, 200), (3, 64)  # at least and at most; views are those of each image that are cached
 TEST, VAL, VAL_SHARE = 0.2, 1000, (0.05, 0.2)  # a share of all, images, and shares of what is left for training
 RAREST, RAREST_SHARE = 5, 0.4  # images of the rarest class in val, and the share of it that they may be
-ENOUGH = 4  # images of each class in val, below which pipeline.ensembles.fitting compares nothing
+PHOTOS = 96  # pixels from which on views are those of photos
+STORED = 8 / 7  # of what is seen, so that crops are of more pixels: 256 for 224
 NONE = "data/none/unlabelled"  # a folder without images
 ROOM = 1.15  # of the file that ships, over what it is expected to have
 
@@ -103,7 +105,6 @@ def values(facts: Facts) -> dict[str, Any]:
         **{f"{name}_lr": _rounded(lr * math.sqrt(batch / made_for.batch)) for name, (_, lr) in made_for.blocks.items()},
         "batch": batch,
         "image_size": image_size(facts.side, facts.gpu),
-        "folds": max(ENOUGH, min(5, counts["rarest"])),
         "size_mb": math.ceil(10 * ROOM * (made_for.file[0] + made_for.file[1] * len(facts.left)) / 1e6) / 10,
         "name": re.sub(r"[^A-Za-z0-9_.-]+", "-", facts.name).strip("-._")[:100] or "own",
     }
@@ -117,7 +118,8 @@ def values(facts: Facts) -> dict[str, Any]:
         "unlabelled": "data/unlabelled" if facts.unlabelled else NONE,
         "mode": "gray" if facts.gray else "auto",
         "on_error": "skip" if facts.unreadable else "fail",
-        "shift": round(chosen["image_size"] / 14),
+        "stored_size": round(STORED * chosen["image_size"]) if chosen["image_size"] >= PHOTOS else "null",
+        "views_of": "preset: photo" if chosen["image_size"] >= PHOTOS else f"shift: {round(chosen['image_size'] / 14)}",
         "stem_stride": "null     # timm's 2" if halved else "1        # timm's 2 costs accuracy at so few pixels",
         "student_epochs": taught,
         "baseline": f"epochs: {alone}, " if facts.unlabelled else "",
@@ -194,12 +196,13 @@ data:
   path: data/images
   unlabelled: $unlabelled
   image_size: $image_size          # pixels a side; of your images the median has $side
+  stored_size: $stored_size # pixels a side of training images that crops are taken from; null: image_size
   mode: $mode              # gray: one channel; auto: three
   on_error: $on_error          # of what can't be read: fail, or skip
   val_fraction: $val_fraction # of the training images, where there is no val: chooses weights and what ships
   test_fraction: $test_fraction # of all images, where there is no test: is read last
 views:
-  shift: $shift                # pixels, up to, each way
+  $views_of                # docs/views.md
   flip: true              # false where left and right differ in meaning, as of letters
 student_views: {count: $views} # views of each image whose logits are cached; more of them teach more from few images
 
@@ -286,7 +289,7 @@ distill: {sources: [ensemble], objective: kd, alpha: 0.7, temperature: 3.0}
 """
 
 TAIL = """\
-ensemble: {methods: [weighted, greedy, stacking], folds: $folds} # no more folds than val has images of any class
+ensemble: {methods: [weighted, greedy, stacking]} # beside the simple average; the best one on val teaches
 deploy:
   name: $name             # of the registered model in MLflow
   constraints: {size_mb: $size_mb} # what ships must keep: p95_ms, size_mb (a student's fits), memory_mb, accuracy

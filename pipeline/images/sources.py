@@ -100,10 +100,10 @@ def _listed(data: Data, raw: Path) -> Listed:
 
 
 def _with_unlabelled(listed: Listed, folder: Path) -> Listed:
-    """The images of the folder after those of the source, but for their labels; its README is no image."""
+    """The images of the folder after those of the source, but for their labels."""
     if not folder.is_dir():
         raise PipelineError(f"`data.unlabelled` is {folder}, which is no folder; an empty one adds nothing.")
-    more = [path for path in decoding.files_below(folder) if path != folder / "README.md"]
+    more = decoding.files_below(folder)
     known, alone = len(listed.labels), np.full(len(more), "")
 
     def read(position: int, reading: Reading) -> Decoded:

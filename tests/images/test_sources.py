@@ -282,7 +282,6 @@ def test_a_folder_of_unlabelled_images_joins_any_source(two_classes, tmp_path_fa
     more = tmp_path_factory.mktemp("more")
     picture(more / "top.png", (90, 90, 90), size=(20, 12))
     picture(more / "deep/er/one.jpg", (90, 90, 90))
-    (more / "README.md").write_text("what these are")
     (more / ".DS_Store").write_bytes(b"clutter")
     joined = sources.load(
         toys.data_params(source=source, path=str(two_classes), unlabelled=str(more), image_size=8),

@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from pipeline.images import splits
+from pipeline.images import checks, splits
 from pipeline.images.sources import Source
 from pipeline.project import data, files
 from pipeline.project.errors import PipelineError
@@ -119,7 +119,9 @@ def test_duplicates_are_counted_between_splits():
     images = toys.images(10, size=4)
     images[[5, 6]], images[8], images[9] = images[0], images[1], images[5]
     whole = source(images=np.concatenate([images, toys.images(90, size=4, seed=1)]))
-    counted = splits.duplicates(whole, {"train": np.arange(5), "val": np.array([5, 6, 7]), "test": np.array([8, 9])})
+    counted = checks.duplicates(
+        checks.digests(whole.images), {"train": np.arange(5), "val": np.array([5, 6, 7]), "test": np.array([8, 9])}
+    )
     assert counted == {"val_in_train": 2, "test_in_train": 2, "test_in_val": 1}
 
 
@@ -174,7 +176,7 @@ def test_no_more_than_a_chunk_of_images_is_held(tmp_path, monkeypatch):
     tracemalloc.start()
     data.save(images, np.zeros(4000, np.int64), ["a"], {"train": ids}, tmp_path)
     whole = Source(images, np.zeros(4000, np.int64), ["a"], np.full(4000, ""))
-    splits.duplicates(whole, {"train": ids[:2000], "val": ids[2000:3000], "test": ids[3000:]})
+    checks.duplicates(checks.digests(whole.images), {"train": ids[:2000], "val": ids[2000:3000], "test": ids[3000:]})
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 12 * 2**20  # of which numpy's counting takes eight bytes a value of one channel
