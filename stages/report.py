@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.deployment.wording import title
-from pipeline.params import BASELINE, Augmentation, Params, flatten
+from pipeline.params import BASELINE, Params, flatten
 from pipeline.project import data, errors, files, paths
 from pipeline.project.data import Info, Split
 from pipeline.reporting import comparison, figures, graph, mistakes, names, page, reads, tables
@@ -78,32 +78,27 @@ def _comparison(rows: pd.DataFrame, by_seed: dict[str, dict[str, float]], ships:
 
 def _data(settings: Params, info: Info) -> Section:
     """What `prepare` made, and what views do to it."""
+    from pipeline.training.views import Views, render  # seconds to import
+
     train, classes = data.open_split(paths.PREPARED, "train"), len(info.classes)
     of_class = {number: np.flatnonzero(train.labels == number) for number in mistakes.spread(np.arange(classes), SHEET)}
-    of_class = {number: ids for number, ids in of_class.items() if len(ids)}
-    clean = Augmentation(**dict.fromkeys(Augmentation.model_fields) | {"preset": "none"})
-    made = [(info.classes[number], list(_seen(clean, settings, train, ids[:OF_A_CLASS], info)[0]))
+    of_class = {number: ids[:OF_A_CLASS] for number, ids in of_class.items() if len(ids)}
+    clean = Views(settings.seed, count=1, shift=0, flip=False, erase=0.0)
+    made = [(info.classes[number], list(render(train, ids, 0, clean, info.image_size).numpy()))
             for number, ids in of_class.items()]  # fmt: skip
     first = np.array([ids[0] for ids in of_class.values()])[:SEEN]
-    shown, of = _seen(settings.views, settings, train, first, info), settings.student_views.count
-    seen = [(info.classes[train.labels[sample]], [made[n][1][0], *shown[:, n]]) for n, sample in enumerate(first)]
+    views = Views.replayed(settings.views, settings.student_views, settings.seed)
+    shown = [render(train, first, view, views, info.image_size).numpy() for view in range(min(VIEWS, views.count))]
+    seen = [(name, [images[0], *(view[n] for view in shown)]) for n, (name, images) in enumerate(made[:SEEN])]
     unlabelled = len(train) - len(train.labelled)
     return Section("The data", [
         f"Images as `prepare` made them, of {len(made)} of {classes:,} classes: {len(train.labelled):,} for training"
         f"{f' and {unlabelled:,} without a label' if unlabelled else ''}, {info.image_size} pixels a side.",
         Sheet(made),
-        f"Views of such images: the first as `prepare` made it, then {len(shown)} of its {of:,} views that "
+        f"Views of such images: the first as `prepare` made it, then {len(shown)} of its {views.count:,} views that "
         "students see again and again. Teachers see new ones each epoch.",
         Sheet(seen),
     ])  # fmt: skip
-
-
-def _seen(augmentation: Augmentation, settings: Params, train: Split, ids: np.ndarray, info: Info) -> np.ndarray:
-    """The first views that students see of these images: (views, ids, height, width, channels) uint8."""
-    from pipeline.training.views import Views, render  # seconds to import
-
-    views = Views.replayed(augmentation, settings.student_views, settings.seed)
-    return np.stack([render(train, ids, view, views, info.image_size) for view in range(min(VIEWS, views.count))])
 
 
 def _mistakes(settings: Params, info: Info, test: Split) -> list[Section]:
