@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.project.errors import PipelineError
 
@@ -72,6 +72,8 @@ def decode(path: Path | BytesIO, reading: Reading) -> Decoded:
         raise PipelineError(f"{path} does not exist.") from None
     except Image.DecompressionBombError:
         raise PipelineError(f"{path} has more pixels than the {LARGEST:,} that are read.") from None
+    except UnidentifiedImageError:  # which would say the name again
+        raise PipelineError(f"{path} can't be read as an image (of no known format); mend it or take it out.") from None
     except PipelineError:
         raise
     except Exception as error:  # Pillow's readers trip over whatever a broken file holds

@@ -91,7 +91,7 @@ def profile(facts: Facts) -> str:
     """A whole params.yaml, with comments."""
     text = Template(HEAD + recipe(facts).models + TAIL).substitute(values(facts))
     text = re.sub(r"^( *[\w{][^#\n]*?) +# ", lambda found: f"{found[1]:<25} # ", text, flags=re.MULTILINE)
-    return text.replace("source: csv\n", f"source: csv\n  csv: {json.dumps(facts.csv)}\n")
+    return text.replace("source: csv\n", f"source: csv\n  csv: {json.dumps(facts.csv, ensure_ascii=False)}\n")
 
 
 def values(facts: Facts) -> dict[str, Any]:

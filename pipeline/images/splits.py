@@ -8,6 +8,8 @@ from pipeline.project.data import UNLABELLED
 from pipeline.project.errors import PipelineError
 from pipeline.project.randomness import derive
 
+LEAST_VAL = 4  # images, of which pipeline.ensembles.fitting can leave out two parts, one in the other
+
 
 def split(source: Source, data: Data, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Stratified, seeded sample positions of train, val and test, disjoint; train is shuffled, for good.
@@ -33,6 +35,10 @@ def split(source: Source, data: Data, seed: int) -> tuple[dict[str, np.ndarray],
     drawn = {"train": train, "val": val} | ({} if len(fixed["test"]) else {"test": test})
     for name, ids in drawn.items():
         _check_classes(source, ids, name, data)
+    if len(val) < LEAST_VAL:
+        raise PipelineError(
+            f"val has {len(val)} images, on which models are chosen, and needs {LEAST_VAL}; raise `data.val_fraction`."
+        )
     train = np.concatenate([train, np.flatnonzero(labels == UNLABELLED)])
     train = np.random.default_rng(derive(seed, "split", "order")).permutation(train)
     return {"train": train, "val": val, "test": test}, labels

@@ -279,6 +279,11 @@ def test_a_ready_made_val_that_lacks_a_class_is_refused_and_a_test_that_does_is_
         notes(load(root))
 
 
+def test_a_val_of_next_to_no_images_is_refused(root):
+    with pytest.raises(PipelineError, match="val has 2 images"):
+        splits.split(load(many(root, 6)), toys.data_params(), seed=0)
+
+
 def test_three_images_against_a_thousand_are_in_every_split_or_named(root):
     source = load(many(root, 300, dog=3))
     try:
