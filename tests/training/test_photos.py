@@ -22,7 +22,7 @@ from pipeline.training import colours, crops, models, trivial
 from pipeline.training.inference import predict
 from pipeline.training.loop import Lesson
 from pipeline.training.losses import label_loss_alone
-from pipeline.training.views import PRESETS, Views, mixed_labels, render, resolved
+from pipeline.training.views import PRESETS, Views, clean, mixed_labels, render, resolved
 from tests import toys
 
 NO_STUDENT_VIEWS = StudentViews(count=4, mixup=0, cutmix=0)
@@ -232,11 +232,12 @@ def test_a_crop_shows_an_original_in_its_own_proportions():
 
 def test_without_a_crop_the_middle_square_is_seen_and_shifted():
     split = photos(side=48)
-    clean = render(split, ALL, 0, views("none"), 24)
+    still = render(split, ALL, 0, views("none"), 24)
     moved = render(split, ALL, 0, views("none", shift=2), 24).numpy()
     boxes = crops.middle(split.aspects.astype(float), 48)
-    assert torch.equal(clean, crops.by_kernel(split.images, ALL, boxes, np.zeros(12, bool), 24))
-    padded = np.pad(clean.numpy(), ((0, 0), (2, 2), (2, 2), (0, 0)))
+    assert torch.equal(still, crops.by_kernel(split.images, ALL, boxes, np.zeros(12, bool), 24))
+    assert np.array_equal(still, clean(split, ALL, 24))
+    padded = np.pad(still.numpy(), ((0, 0), (2, 2), (2, 2), (0, 0)))
     for sample in ALL:
         windows = [padded[sample, top : top + 24, left : left + 24] for top in range(5) for left in range(5)]
         assert any(np.array_equal(moved[sample], window) for window in windows)
