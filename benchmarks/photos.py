@@ -29,7 +29,7 @@ TURNS = {"": PRESETS["photo"]["hue"], ", no hue": 0.0}  # torchvision's hue, by 
 
 
 class Photos(Dataset):
-    """torchvision's transforms of stored images, whose channels come last in memory, which is faster for most."""
+    """torchvision's transforms of stored images, whose channels come last in memory, as most of them like it."""
 
     def __init__(self, images: np.ndarray, hue: float) -> None:
         preset = PRESETS["photo"]

@@ -15,7 +15,7 @@ from pipeline.project import data, errors, files, paths
 from pipeline.project.data import Split
 from pipeline.scoring import metrics
 from pipeline.tracking import store
-from pipeline.training import devices, inference, models
+from pipeline.training import devices, inference, models, views
 from stages.gathering import drop_others
 from stages.starting import start_stage
 
@@ -59,7 +59,8 @@ def _export(name: str, device: torch.device) -> dict[str, dict[str, float | None
     rows = {"model": {"parameters": models.parameters(model), "multiply_adds": models.multiply_adds(model)}}
     rows["onnx"] = _row(paths.onnx(name), exact, val)
     parity.check(paths.onnx(name), rows["onnx"])
-    int8 = quantisation.to_int8(paths.onnx(name), paths.int8(name), train.images[:CALIBRATED_ON])
+    some = views.clean(train, np.arange(min(CALIBRATED_ON, len(train))), model.info.image_size)
+    int8 = quantisation.to_int8(paths.onnx(name), paths.int8(name), some)
     print(f"{name}, INT8: {int8}", flush=True)
     how = {"per_channel": int(int8.per_channel), "fp32_products": sum(int8.fp32_products.values())}
     rows["int8"] = _row(paths.int8(name), exact, val) | how

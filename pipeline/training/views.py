@@ -119,6 +119,14 @@ def render(split: Split, ids: np.ndarray, view: int, views: Views, size: int, de
     return shown
 
 
+def clean(split: Split, ids: np.ndarray, size: int) -> np.ndarray:
+    """(samples, size, size, channels) uint8, the images without augmentation: the middle square of each original."""
+    if split.aspects is None and split.images.shape[1] == size:
+        return split.images[ids]
+    boxes = crops.middle(_aspects(split, ids), split.images.shape[1])
+    return crops.by_kernel(split.images, ids, boxes, np.zeros(len(ids), bool), size).numpy()
+
+
 def mixed_labels(labels: np.ndarray, ids: np.ndarray, view: int, views: Views, side: int, classes: int) -> np.ndarray:
     """What `render` shows of each label: (samples,) int64, or (samples, classes) float32 shares where views are mixed.
 
@@ -148,7 +156,7 @@ def _augment(split: Split, ids: np.ndarray, view: int, views: Views, size: int, 
         shown = _cropped(split, ids, views, size, CPU if views.trivial else device, mirrored, draw)
     else:
         top, left = (_below(2 * views.shift + 1, draw(number)) for number in (TOP, LEFT))
-        shown = torch.from_numpy(_shifted(_clean(split, ids, size), views.shift, top, left, mirrored))
+        shown = torch.from_numpy(_shifted(clean(split, ids, size), views.shift, top, left, mirrored))
     if views.trivial:
         trivial.augment(shown, draw(OPERATION), draw(STRENGTH), draw(SIGN))
     shown = shown.to(device)
@@ -167,14 +175,6 @@ def _cropped(
     if device.type == "cpu":
         return crops.by_kernel(split.images, ids, boxes, mirrored, size)
     return crops.by_products(torch.from_numpy(split.images[ids]).to(device), boxes, mirrored, size)
-
-
-def _clean(split: Split, ids: np.ndarray, size: int) -> np.ndarray:
-    """(samples, size, size, channels) uint8, the middle square of each image."""
-    if split.aspects is None and split.images.shape[1] == size:
-        return split.images[ids]
-    boxes = crops.middle(_aspects(split, ids), split.images.shape[1])
-    return crops.by_kernel(split.images, ids, boxes, np.zeros(len(ids), bool), size).numpy()
 
 
 def _aspects(split: Split, ids: np.ndarray) -> np.ndarray:
