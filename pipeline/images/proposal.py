@@ -106,7 +106,9 @@ def values(facts: Facts) -> dict[str, Any]:
         "batch": batch,
         "image_size": image_size(facts.side, facts.gpu),
         "size_mb": math.ceil(10 * ROOM * (made_for.file[0] + made_for.file[1] * len(facts.left)) / 1e6) / 10,
-        "name": re.sub(r"[^A-Za-z0-9_.-]+", "-", facts.name).strip("-._")[:100] or "own",
+        "name": json.dumps(
+            re.sub(r"[^A-Za-z0-9_.-]+", "-", facts.name).strip("-._")[:100] or "own"
+        ),  # 2024 is a number
     }
     alone, taught = chosen["student_epochs"], _epochs(made_for.blocks["student"][0], every)
     halved = chosen["image_size"] > WHOLE_STEM

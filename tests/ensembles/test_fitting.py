@@ -212,7 +212,9 @@ def test_one_class_is_certain(method):
 
 
 @pytest.mark.parametrize("method", [method for method in fitting.METHODS if method != "stacking"])
-@pytest.mark.parametrize("labels", [[0] * 10 + [1] * 3, [0] * 10 + [1], [0, 0, 1, 1], [0, 1, 2, 2], [0, 0, 1, 2], [0] * 5])
+@pytest.mark.parametrize(
+    "labels", [[0] * 10 + [1] * 3, [0] * 10 + [1], [0, 0, 1, 1], [0, 1, 2, 2], [0, 0, 1, 2], [0] * 5]
+)
 def test_every_sample_of_the_rarest_classes_is_answered_without_it(method, labels):
     labels = np.array(labels)
     logits = np.random.default_rng(0).normal(size=(2, len(labels), 3))
