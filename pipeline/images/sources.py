@@ -122,9 +122,8 @@ def _with_unlabelled(listed: Listed, folder: Path) -> Listed:
 
 def _named(skipped: list[str]) -> str:
     more = [f"{len(skipped) - NAMED:,} more can't be used."] if len(skipped) > NAMED else []
-    return "\n       ".join(
-        [*skipped[:NAMED], *more, "`data.on_error: skip` leaves out such files and lists them in metrics/data.json."]
-    )
+    said = [*skipped[:NAMED], *more, "`data.on_error: skip` leaves out such files and lists them."]
+    return (" " if len(skipped) == 1 else "\n       ").join(said)
 
 
 def _check_bits(brightest: np.ndarray, name: Callable[[int], str]) -> None:
