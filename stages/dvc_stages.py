@@ -150,14 +150,16 @@ class Stages:
         absent = [out for stage in sources for out in stage.outs if not out.exists and out.changed_cache()]
         if not absent:
             return
-        names = ", ".join(out.def_path for out in absent)
+        reason = "it has no such files"
         try:
             self._repo.fetch([out.stage.addressing for out in absent])
         except DvcException as error:
+            reason = str(error).rstrip(".")
+        if names := ", ".join(out.def_path for out in absent if out.changed_cache()):
             raise PipelineError(
-                f"{names}: not here, not in DVC's cache, and not to be had from a remote ({str(error).rstrip('.')}); "
+                f"{names}: not here, not in DVC's cache, and not to be had from a remote ({reason}); "
                 "`dvc remote add -d` names one, `make import` brings the images anew."
-            ) from None
+            )
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -626,7 +626,7 @@ def test_an_array_that_is_cut_is_refused(prepared):
     ("old", "new", "words"),
     [
         ("folds: 3", "folds: 3, budget_ms: 0.0001", "`ensemble.budget_ms` is 0.0001, but even the fastest"),
-        ("folds: 3", "folds: 90", "`ensemble.folds` is 90, but a class has only"),
+        ("folds: 3", "folds: 90, select: stacking", "needs 90 validation images of each class"),
     ],
 )
 def test_choosing_an_ensemble_refuses(cached, old, new, words):

@@ -107,7 +107,7 @@ def published(monkeypatch):
 
 
 def test_decoding_compares_prepare_with_every_number_of_workers(published, monkeypatch):
-    for name, value in {"IMAGES": 60, "CLASSES": 2, "SIZE": 16, "WORKERS": (0, 1), "ROUNDS": 1}.items():
+    for name, value in {"IMAGES": 100, "CLASSES": 2, "SIZE": 16, "WORKERS": (0, 1), "ROUNDS": 1}.items():
         monkeypatch.setattr(decoding, name, value)
     decoding.main()
     table, figures = published["decoding"]

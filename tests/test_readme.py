@@ -63,7 +63,7 @@ def test_every_command_and_file_that_a_page_names_is_there(page):
         assert set(re.findall(r"(?<![\w-])make ([a-z-]+)", words)) <= targets, words
         modules = re.findall(r"python -m ([a-z_]+(?:\.[a-z_]+)*)", words)
         assert all(find_spec(module) for module in modules), words
-        there = set(re.findall(NAMED, words)) - {import_images.PROFILE.as_posix()}  # which `make import` writes
+        there = set(re.findall(NAMED, words)) - {str(import_images.PROFILE), str(import_images.OTHER_PROFILE)}
         assert all((CHECKOUT / name).is_file() for name in there), words
         for module, names in re.findall(r"^ *from ([\w.]+) import ([\w, ]+)$", words):
             imported = importlib.import_module(module)

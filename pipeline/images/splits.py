@@ -70,8 +70,8 @@ def _take(source: Source, pool: np.ndarray, size: float, seed: int, purpose: str
         rest, part = train_test_split(
             pool, test_size=size, stratify=source.labels[pool], random_state=derive(seed, "split", purpose)
         )
-    except ValueError as error:
-        raise _too_few(source, pool, size, purpose, str(error)) from None
+    except ValueError:
+        raise _too_few(source, pool, size, purpose) from None
     return np.sort(part), np.sort(rest)
 
 
@@ -84,8 +84,8 @@ def _take_groups(
     parts = StratifiedGroupKFold(max(2, round(1 / size)), shuffle=True, random_state=derive(seed, "split", purpose))
     try:
         rest, part = next(parts.split(pool, source.labels[pool], source.groups[pool]))
-    except ValueError as error:
-        raise _too_few(source, pool, size, purpose, str(error)) from None
+    except ValueError:
+        raise _too_few(source, pool, size, purpose) from None
     return np.sort(pool[part]), np.sort(pool[rest])
 
 
@@ -105,9 +105,9 @@ def _at_most(source: Source, pool: np.ndarray, count: int, seed: int) -> tuple[n
     return np.sort(part), np.sort(rest)
 
 
-def _too_few(source: Source, pool: np.ndarray, size: float, purpose: str, reason: str) -> PipelineError:
+def _too_few(source: Source, pool: np.ndarray, size: float, purpose: str) -> PipelineError:
     counts = np.bincount(source.labels[pool], minlength=len(source.classes))
     return PipelineError(
         f"`data.{purpose}_fraction` {size} can't be taken from {len(pool)} images of {len(source.classes)} classes, of "
-        f"which `{source.classes[counts.argmin()]}` has the fewest, {counts.min()}: {reason}"
+        f"which `{source.classes[counts.argmin()]}` has the fewest, {counts.min()}: each part needs one of each class."
     )

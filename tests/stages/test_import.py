@@ -278,7 +278,7 @@ def pipe(own):
     ("spoil", "said"),
     [
         (one_class, "single class `cat`"),
-        (few, "The class `dog` has 6 images"),
+        (few, "of which `dog` has the fewest, 1"),
         (not_utf8, r"caf\\udce9.png has a name that is not UTF-8"),
         (loop, "cat/again is a link to a folder that it is in"),
         (two_loops, "is a link to a folder that it is in"),
@@ -289,7 +289,7 @@ def pipe(own):
 def test_a_folder_is_refused_by_what_is_wrong_with_it(place, own, spoil, said):
     spoil(own)
     told = refused(own)
-    assert said.replace("\\\\", "\\") in told and str(own) in told and ".import.tmp" not in told
+    assert said.replace("\\\\", "\\") in told and (str(own) in told or "`data." in told) and ".import.tmp" not in told
 
 
 def test_other_places_are_refused(place, own, tmp_path):

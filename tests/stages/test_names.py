@@ -70,7 +70,7 @@ def test_an_experiment_has_a_printable_name(tmp_path, name):
 
 
 IMAGES = [
-    *("my images", "../elsewhere", "/srv/images", "data/raw/mine", "data/images/", "./data/images", "C:x", "~/x", "é"),
+    *("my images", "../elsewhere", "/srv/images", "data/raw/mine", "data/images/", "./data/images", "C:x", "x~", "é"),
     *("名前", "a;b", "$(touch x)", "${seed}", "\\${seed}", "-x", "@x", "[a]*", "#x", "{x}", "a'b", 'a"b', "x" * 200),
 ]
 
