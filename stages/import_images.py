@@ -64,7 +64,7 @@ def main(*words: str) -> None:
         with _placed({place: each.root for place, each in arrived.items()}, staging):
             _track(list(arrived))
         written = _write(proposal.profile(checked.facts))
-    _stage([*(place.with_suffix(".dvc") for place in arrived), written])
+    _stage([*map(_tracked, arrived), written])
     print("\n".join(_report(checked, arrived, written)))
 
 
@@ -86,7 +86,7 @@ def _check_places(origin: Path, more: Path | None, replace: bool) -> None:
     if more and _overlap(origin, more):
         raise PipelineError(f"{more} and {origin} hold the same images; name folders that are beside each other.")
     for place, wanted in ((IMAGES, origin), *([(UNLABELLED, more)] if more else [])):
-        if not replace and (place.with_suffix(".dvc").exists() or (place.is_dir() and any(place.iterdir()))):
+        if not replace and (_tracked(place).exists() or (place.is_dir() and any(place.iterdir()))):
             raise PipelineError(f"{place} has images already, here or in DVC; REPLACE=1 puts others in their place.")
         if _overlap(place, wanted):
             raise PipelineError(f"{wanted} is where images are imported to; name the folder that they come from.")
@@ -176,18 +176,27 @@ def _loaded(profile: str) -> Params:
 def _placed(roots: dict[Path, Path], staging: Path) -> Iterator[None]:
     """Move each folder to its place, and what was there out of it; all is as before if what follows fails."""
     before = {place: staging / f"before-{place.name}" for place in roots}
-    for place, root in roots.items():
-        if place.exists():
-            place.rename(before[place])
-        root.rename(place)
+    tracked = {path: path.read_bytes() if path.exists() else None for path in map(_tracked, roots)}
     try:
+        for place, root in roots.items():
+            if place.exists():
+                place.rename(before[place])
+            root.rename(place)
         yield
     except BaseException:
-        for place in roots:
-            shutil.rmtree(place)
+        for place, root in roots.items():
+            if not root.exists():
+                shutil.rmtree(place)
             if before[place].exists():
                 before[place].rename(place)
+        for path, content in tracked.items():
+            path.unlink(missing_ok=True) if content is None else path.write_bytes(content)
         raise
+
+
+def _tracked(folder: Path) -> Path:
+    """The file in which DVC says what the folder holds."""
+    return folder.with_suffix(".dvc")
 
 
 def _track(folders: list[Path]) -> None:
@@ -248,7 +257,7 @@ def _report(checked: Checked, arrived: dict[Path, Arrived], written: Path) -> It
     yield from (f"  {reason}" for reason in proposal.reasons(facts))
     if written != PROFILE:
         yield f"{PROFILE} was there, says something else and stays."
-    tracked = " and ".join(f"{place}.dvc" for place in arrived)
+    tracked = " and ".join(str(_tracked(place)) for place in arrived)
     yield f"\nDVC tracks the images; {tracked} and {written} are staged for git. Read {written}, then:"
     yield f"  make repro PROFILE={written}"
 

@@ -6,7 +6,7 @@ from ruamel.yaml import YAML
 from tests.conftest import CHECKOUT
 
 FOLDER = CHECKOUT / ".github/workflows"
-WATCHED = {"params.yaml", "dvc.yaml", "pipeline/**", "stages/**", "requirements.txt"}
+WATCHED = {"params.yaml", "data/*.dvc", "dvc.yaml", "pipeline/**", "stages/**", "requirements.txt"}
 
 
 def loaded(name):
