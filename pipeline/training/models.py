@@ -2,7 +2,6 @@
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,8 @@ from pipeline.params import Architecture
 from pipeline.project import errors, files
 from pipeline.project.data import Info
 from pipeline.project.errors import PipelineError
-from pipeline.training import backbones
+from pipeline.training import backbones, onednn
 from pipeline.training.backbones import Backbone
-
-NARROW = 16  # channels: a block of oneDNN's on AVX-512; on AVX2 it is 8
 
 
 class Classifier(nn.Module):
@@ -90,7 +87,7 @@ def _assembled(
         if architecture.stem_stride is not None:
             stem = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
             stem.stride = (architecture.stem_stride, architecture.stem_stride)
-        _stride_before_narrow_convolutions(net)
+        onednn.spare(net)
         classifier = Classifier(net, architecture, info, pretrained)
         classifier.eval()(torch.zeros(2, info.image_size, info.image_size, channels, dtype=torch.uint8))
     except PipelineError:
@@ -116,24 +113,6 @@ def side(architecture: Architecture, info: Info, pretrained: dict[str, Any] | No
 def _learned_at(pretrained: dict[str, Any] | None, default: int) -> int:
     """Pixels a side of the images that the weights learned from."""
     return backbones.input_size(pretrained) if pretrained else default
-
-
-def _stride_before_narrow_convolutions(net: nn.Module) -> None:
-    """Leave out pixels before a strided 1x1 convolution of few channels, and not in it: the same function.
-
-    oneDNN writes past its memory in the gradient of such a convolution's weights, where channels come last and fill
-    less than a block of them (https://github.com/uxlfoundation/oneDNN/issues/6035).
-    """
-    for module in net.modules():
-        if not isinstance(module, nn.Conv2d) or module.kernel_size != (1, 1) or module.padding != (0, 0):
-            continue
-        if module.stride != (1, 1) and module.in_channels // module.groups < NARROW:
-            module.register_forward_pre_hook(partial(_every, module.stride))
-            module.stride = (1, 1)
-
-
-def _every(stride: tuple[int, int], _: nn.Module, images: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-    return (images[0][..., :: stride[0], :: stride[1]],)
 
 
 def parameters(model: nn.Module) -> int:

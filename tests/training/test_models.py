@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import timm
 import torch
 from pydantic import ValidationError
 from torch import nn
@@ -210,18 +209,3 @@ def test_a_file_of_another_program_is_refused(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(PipelineError, match=r"model\.safetensors is missing"):
         models.load(tmp_path / "model.safetensors")
-
-
-def test_no_narrow_convolution_is_strided_and_the_net_is_the_same_function():
-    """oneDNN's gradient of one ends the process, or is wrong: see models._stride_before_narrow_convolutions."""
-    built = models.build(toys.architecture(model="repvgg_a0", kwargs={}), COLOURS)
-    plain = timm.create_model("repvgg_a0", num_classes=3, in_chans=3)
-    strided = [name for name, module in plain.named_modules() if narrow(module) and module.stride != (1, 1)]
-    assert strided and not any(module.stride != (1, 1) for module in built.modules() if narrow(module))
-    plain.load_state_dict(built.net.state_dict())
-    pixels = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(built.eval().net(pixels), plain.eval()(pixels))
-
-
-def narrow(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.in_channels < models.NARROW
