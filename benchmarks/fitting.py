@@ -1,14 +1,13 @@
 """How long fit_ensemble takes with five members and 10,000 val images: `python -m benchmarks.fitting`, two minutes."""
 
 import sys
-import time
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
 from benchmarks import page, scratch
 from benchmarks.page import Figure
+from benchmarks.timing import seconds_of
 from pipeline.project import errors
 from pipeline.scoring import statistics
 
@@ -45,14 +44,14 @@ def main() -> None:
     with scratch.checkout(PARAMS) as root:
         print("five small members", flush=True)
         scratch.run(root, "dvc", "repro", "fit_ensemble")
-        stage = _seconds(lambda: scratch.run(root, sys.executable, "-m", "stages.fit_ensemble"))
+        stage = seconds_of(lambda: scratch.run(root, sys.executable, "-m", "stages.fit_ensemble"))
     random = np.random.default_rng(0)
     hits = (random.random((METHODS, SAMPLES)) < 0.9).astype(float)
     alike = np.where(random.random((METHODS, SAMPLES)) < 0.9, hits[0], hits)  # as classifiers of one test set are
     cases = {
         "fit_ensemble, 5 members, 10,000 images, start-up included": stage,
-        "bootstrap of 10 methods' hits": _seconds(lambda: statistics.bootstrap_means(alike, RESAMPLES, 0)),
-        "bootstrap of 10 methods' losses": _seconds(
+        "bootstrap of 10 methods' hits": seconds_of(lambda: statistics.bootstrap_means(alike, RESAMPLES, 0)),
+        "bootstrap of 10 methods' losses": seconds_of(
             lambda: statistics.bootstrap_means(random.random((METHODS, SAMPLES)), RESAMPLES, 0)
         ),
     }
@@ -60,12 +59,6 @@ def main() -> None:
     limits = (60, 10, 10)
     figures = [Figure(f"{name}, seconds", cases[name], limit) for name, limit in zip(cases, limits, strict=True)]
     page.publish("fitting", table, figures)
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

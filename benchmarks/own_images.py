@@ -7,8 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from tqdm import tqdm
 
 from benchmarks import page, scratch
 from benchmarks.page import Figure
+from benchmarks.timing import seconds_of
 from pipeline import params
 from pipeline.project import errors, paths
 
@@ -32,9 +31,9 @@ def main() -> None:
         root, photos = Path(folder) / "project", Path(folder) / "photos"
         write_photos(photos)
         seconds = {
-            "git clone": _timed(lambda: _clone(root)),
-            "make import": _timed(lambda: _make(root, "import", f"FROM={photos}")),
-            "make repro": _timed(lambda: _make(root, "repro", f"PROFILE={PROFILE}")),
+            "git clone": seconds_of(lambda: _clone(root)),
+            "make import": seconds_of(lambda: _make(root, "import", f"FROM={photos}")),
+            "make repro": seconds_of(lambda: _make(root, "repro", f"PROFILE={PROFILE}")),
         }
         first = pd.read_csv(root / paths.BENCHMARK_CSV).set_index("method")["accuracy"]
     with tempfile.TemporaryDirectory() as folder:
@@ -80,9 +79,9 @@ def added_to_many(root: Path) -> tuple[float, float]:
     (root / paths.PARAMS).write_text(own, encoding="utf-8")
     assert params.load(root / paths.PARAMS).data.path == "data/images"  # noqa: S101
     scratch.run(root, "dvc", "repro", "prepare")
-    before = _timed(lambda: scratch.run(root, "dvc", "status"))
+    before = seconds_of(lambda: scratch.run(root, "dvc", "status"))
     Image.new("RGB", (8, 8)).save(root / "data/images/class_0/new.png")
-    return before, _timed(lambda: scratch.run(root, "dvc", "status"))
+    return before, seconds_of(lambda: scratch.run(root, "dvc", "status"))
 
 
 def _clone(root: Path) -> None:
@@ -98,12 +97,6 @@ def _make(root: Path, *words: str) -> None:
         check=True,
         env={key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_", "MAKE"))},
     )
-
-
-def _timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -10,19 +10,23 @@ from tqdm import tqdm
 
 def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
     """(rounds,) seconds of each case, called in turn round by round after one untimed round."""
-    seconds = {name: np.empty(rounds) for name in cases}
-    for turn in tqdm(range(-1, rounds), "rounds", leave=False, disable=None):
+    taken = {name: np.empty(rounds + 1) for name in cases}
+    for turn in tqdm(range(rounds + 1), "rounds", leave=False, disable=None):
         for name, call in cases.items():
-            began = time.perf_counter()
-            call()
-            if turn >= 0:
-                seconds[name][turn] = time.perf_counter() - began
-    return seconds
+            taken[name][turn] = seconds_of(call)
+    return {name: each[1:] for name, each in taken.items()}
 
 
-def ratio(seconds: dict[str, np.ndarray], case: str, against: str) -> float:
+def seconds_of(call: Callable[[], object]) -> float:
+    """How long one call takes."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def ratio(taken: dict[str, np.ndarray], case: str, against: str) -> float:
     """The median over rounds of one case's time by another's of the same round."""
-    return float(np.median(seconds[case] / seconds[against]))
+    return float(np.median(taken[case] / taken[against]))
 
 
 def watched(call: Callable[[], object], cores: list[float]) -> Callable[[], None]:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from tqdm import tqdm
 
 from pipeline.images.decoding import is_clutter
-from pipeline.images.listing import printable
+from pipeline.project import errors
 from pipeline.project.errors import PipelineError
 
 
@@ -69,7 +69,7 @@ def _files(origin: Path) -> tuple[list[Path], int]:
         for name in kept:
             folder, real = os.path.join(place, name), os.path.realpath(os.path.join(place, name))  # noqa: PTH118
             if real in above[place]:
-                raise PipelineError(f"{printable(folder)} is a link to a folder that it is in; take it out.")
+                raise PipelineError(f"{errors.printable(folder)} is a link to a folder that it is in; take it out.")
             above[folder] = above[place] | {real}
         folders[:] = kept
         for path in (Path(place, name) for name in names):
@@ -77,9 +77,8 @@ def _files(origin: Path) -> tuple[list[Path], int]:
                 clutter += 1
                 continue
             if not path.is_file():
-                raise PipelineError(f"{printable(str(path))} is no file, or a link to none; take it out.")
-            if printable(str(path)) != str(path):
-                raise PipelineError(f"{printable(str(path))} has a name that is not UTF-8; rename it.")
+                raise PipelineError(f"{errors.printable(path)} is no file, or a link to none; take it out.")
+            errors.check_name(path)
             found.append(path)
     return found, clutter
 

@@ -1,21 +1,14 @@
 """Are the names of one's own files such as DVC can hold? It ends on others without saying which."""
 
 import os
-from pathlib import Path
 
 from pipeline.params import Data
-from pipeline.project.errors import PipelineError
+from pipeline.project import errors
 
 
 def check(data: Data) -> None:
-    """Raises PipelineError on the first name that is no UTF-8 text, as of an old archive unpacked."""
+    """Raises PipelineError on the first name that is no UTF-8 text."""
     for folder in dict.fromkeys((data.path, data.unlabelled)):
         for root, folders, names in os.walk(folder):
             for name in (*folders, *names):
-                try:
-                    name.encode()
-                except UnicodeEncodeError:
-                    path = str(Path(root, name)).encode(errors="backslashreplace").decode()
-                    raise PipelineError(
-                        f"{path} has a name that is no UTF-8 text, which DVC needs; rename it."
-                    ) from None
+                errors.check_name(f"{root}/{name}")

@@ -78,26 +78,24 @@ def _comparison(rows: pd.DataFrame, by_seed: dict[str, dict[str, float]], ships:
 
 def _data(settings: Params, info: Info) -> Section:
     """What `prepare` made, and what views do to it."""
-    from pipeline.training.views import Views, render  # seconds to import
+    from pipeline.training import views  # seconds to import
 
     train, classes = data.open_split(paths.PREPARED, "train"), len(info.classes)
     of_class = {number: np.flatnonzero(train.labels == number) for number in mistakes.spread(np.arange(classes), SHEET)}
     of_class = {number: ids[:OF_A_CLASS] for number, ids in of_class.items() if len(ids)}
-    clean = Views(settings.seed, count=1, shift=0, flip=False, erase=0.0)
-    made = [(info.classes[number], list(render(train, ids, 0, clean, info.image_size).numpy()))
-            for number, ids in of_class.items()]  # fmt: skip
+    made = [(info.classes[number], list(views.clean(train, ids, info.image_size))) for number, ids in of_class.items()]
     first = np.array([ids[0] for ids in of_class.values()])[:SEEN]
-    views = Views.replayed(settings.views, settings.student_views, settings.seed)
-    shown = [render(train, first, view, views, info.image_size).numpy() for view in range(min(VIEWS, views.count))]
-    seen = [(name, [images[0], *(view[n] for view in shown)]) for n, (name, images) in enumerate(made[:SEEN])]
+    seen = views.Views.replayed(settings.views, settings.student_views, settings.seed)
+    shown = [views.render(train, first, view, seen, info.image_size).numpy() for view in range(min(VIEWS, seen.count))]
+    rows = [(name, [images[0], *(view[n] for view in shown)]) for n, (name, images) in enumerate(made[:SEEN])]
     unlabelled = len(train) - len(train.labelled)
     return Section("The data", [
         f"Images as `prepare` made them, of {len(made)} of {classes:,} classes: {len(train.labelled):,} for training"
         f"{f' and {unlabelled:,} without a label' if unlabelled else ''}, {info.image_size} pixels a side.",
         Sheet(made),
-        f"Views of such images: the first as `prepare` made it, then {len(shown)} of its {views.count:,} views that "
+        f"Views of such images: the first as `prepare` made it, then {len(shown)} of its {seen.count:,} views that "
         "students see again and again. Teachers see new ones each epoch.",
-        Sheet(seen),
+        Sheet(rows),
     ])  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.images import decoding, listing
 from pipeline.images.listing import File, Listed
+from pipeline.project import errors
 from pipeline.project.errors import PipelineError
 
 SPLITS = {  # and what they are called, in any case
@@ -36,10 +37,10 @@ def from_folders(folder: Path, group: str | None) -> Listed:
             files.append(File(path, inside[0], "" if split == "train" else split, _group(path, inside, group)))
             of_classes[root / inside[0]] = True
         elif path.suffix.lower() in decoding.SUFFIXES:
-            misplaced.append(f"{listing.printable(path)} lies beside the folders of classes, so it has no class.")
+            misplaced.append(f"{errors.printable(path)} lies beside the folders of classes, so it has no class.")
         else:
             notes.append(
-                f"{listing.printable(path)} lies beside the folders of classes and is no image; it is not read."
+                f"{errors.printable(path)} lies beside the folders of classes and is no image; it is not read."
             )
     for _, root in roots:
         for inside in sorted(root.iterdir()):
@@ -99,9 +100,10 @@ def from_table(folder: Path, name: str, group: str | None) -> Listed:
     Args:
         group: as of `data.group`: "column", the table's; "prefix" and "folder" as of `from_folders`.
     """
-    table, rows = folder / name, {}
+    table, rows, of_groups = folder / name, {}, False
     for line, row in _rows(table):
         label, split = row["label"].strip(), row.get("split", "").strip()
+        of_groups |= bool(row.get("group", "").strip())
         for column in COLUMNS:
             if not row[column].strip():
                 raise PipelineError(f"{table}, line {line}: `{column}` is blank.")
@@ -119,7 +121,7 @@ def from_table(folder: Path, name: str, group: str | None) -> Listed:
         for path, (_, label, split, of_group) in rows.items()
     ]
     notes = _not_named(folder, table, rows)
-    if group != "column" and any(row.get("group", "").strip() for _, row in _rows(table)):
+    if of_groups and group != "column":
         notes.append(f"{table} has a column `group`, which `data.group: column` would keep together; it is not used.")
     return listing.from_files(_in_order(files), table, [], notes)
 
@@ -149,7 +151,7 @@ def _not_named(folder: Path, table: Path, rows: dict) -> list[str]:
     if not left:
         return []
     return [f"{len(left):,} of {len(images):,} images below {folder} have no row in {table.name} and are not read; "
-            f"the first is {listing.printable(left[0])}."]  # fmt: skip
+            f"the first is {errors.printable(left[0])}."]  # fmt: skip
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:

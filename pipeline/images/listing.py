@@ -13,6 +13,7 @@ from PIL import Image
 from pipeline.images import decoding
 from pipeline.images.decoding import Decoded, Reading
 from pipeline.params import UNPRINTABLE
+from pipeline.project import errors
 from pipeline.project.errors import PipelineError
 
 
@@ -78,7 +79,7 @@ def from_files(files: list[File], where: Path, misplaced: list[str], notes: list
     groups = np.array([file.group for file in files])
     return Listed(
         read=lambda position, reading: decoding.decode(files[position].path, reading),
-        name=lambda position: printable(files[position].path),
+        name=lambda position: errors.printable(files[position].path),
         mode="RGB",
         labels=np.array([number[file.label] for file in files], dtype=np.int64),
         classes=classes,
@@ -87,11 +88,6 @@ def from_files(files: list[File], where: Path, misplaced: list[str], notes: list
         misplaced=misplaced,
         notes=notes,
     )
-
-
-def printable(text: Path | str) -> str:
-    """A path, or a sentence with one, as JSON can hold it, which has no bytes that are no text."""
-    return str(text).encode(errors="backslashreplace").decode()
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -16,7 +16,7 @@ from pipeline.images import decoding, fashion_mnist, labelled_files, listing, to
 from pipeline.images.decoding import Decoded, Reading
 from pipeline.images.listing import Listed
 from pipeline.params import TORCHVISION, Data
-from pipeline.project import files
+from pipeline.project import errors, files
 from pipeline.project.data import UNLABELLED
 from pipeline.project.errors import PipelineError
 
@@ -63,7 +63,7 @@ def load(data: Data, raw: Path) -> Source:
     reading = Reading(data.image_size, MODES.get(data.mode, listed.mode), data.background, data.bits or DEEP)
     every = np.arange(len(listed.fixed))
     made = _read_all(listed, every, reading, raw)
-    skipped = [*map(listing.printable, made.failed.values()), *listed.misplaced]
+    skipped = [*map(errors.printable, made.failed.values()), *listed.misplaced]
     if skipped and data.on_error == "fail":
         raise PipelineError(_named(skipped))
     kept = np.delete(every, list(made.failed))
@@ -114,7 +114,7 @@ def _with_unlabelled(listed: Listed, folder: Path) -> Listed:
     return replace(
         listed,
         read=read,
-        name=lambda at: listed.name(at) if at < known else listing.printable(more[at - known]),
+        name=lambda at: listed.name(at) if at < known else errors.printable(more[at - known]),
         fixed=np.concatenate([listed.fixed, alone]),
         groups=None if listed.groups is None else np.concatenate([listed.groups, alone]),
     )

@@ -29,6 +29,17 @@ def reason(error: Exception) -> str:
     return str(getattr(error, "reason", error)).split("; ")[0]
 
 
+def printable(text: Path | str) -> str:
+    """A path, or a sentence with one, as JSON can hold it, which has no bytes that are no text."""
+    return str(text).encode(errors="backslashreplace").decode()
+
+
+def check_name(path: Path | str) -> None:
+    """Raises PipelineError: the name is no UTF-8 text, as of an old archive unpacked."""
+    if printable(path) != str(path):
+        raise PipelineError(f"{printable(path)} has a name that is no UTF-8 text, which DVC needs; rename it.")
+
+
 def run(command: Callable[..., None]) -> None:
     """Call `command` with the command line's words; a PipelineError becomes a sentence on stderr and exit status 1."""
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -147,10 +148,7 @@ def mixed_labels(labels: np.ndarray, ids: np.ndarray, view: int, views: Views, s
 
 def _augment(split: Split, ids: np.ndarray, view: int, views: Views, size: int, device: torch.device) -> Tensor:
     """Everything but mixing."""
-
-    def draw(number: int) -> np.ndarray:
-        return uniform(views.seed, ids, view, number)
-
+    draw = partial(uniform, views.seed, ids, view)
     mirrored = draw(FLIP) < 0.5 if views.flip else np.zeros(len(ids), bool)
     if views.crop < 1:
         shown = _cropped(split, ids, views, size, CPU if views.trivial else device, mirrored, draw)
@@ -200,17 +198,15 @@ def _maps(views: Views, draw: Draw, channels: int) -> np.ndarray:
 
 def _erased(views: Views, draw: Draw, size: int) -> np.ndarray:
     """(samples, 4) top, left, height and width: a quarter of the side, or of crops a box as in Zhong et al. 2020."""
-    tall = wide = np.full(len(draw(ERASE)), max(1, size // 4))
+    tops, lefts = draw(ERASE_TOP), draw(ERASE_LEFT)
     if views.crop < 1:
-        low, high = np.log(STRETCHED)
-        area, ratio = ERASED[0] + (ERASED[1] - ERASED[0]) * draw(ERASE_AREA), low + (high - low) * draw(ERASE_RATIO)
-        tall, wide = (
-            np.clip(np.rint(size * np.sqrt(area * np.exp(power))), 1, size).astype(np.int64)
-            for power in (ratio, -ratio)
-        )
-    return np.stack(
-        [_below(size - tall + 1, draw(ERASE_TOP)), _below(size - wide + 1, draw(ERASE_LEFT)), tall, wide], axis=1
-    )
+        (least, most), (low, high) = ERASED, np.log(STRETCHED)
+        side = size * np.sqrt(least + (most - least) * draw(ERASE_AREA))
+        stretch = np.exp((low + (high - low) * draw(ERASE_RATIO)) / 2)
+        tall, wide = (np.clip(np.rint(long), 1, size).astype(np.int64) for long in (side * stretch, side / stretch))
+    else:
+        tall = wide = np.full(len(tops), max(1, size // 4))
+    return np.stack([_below(size - tall + 1, tops), _below(size - wide + 1, lefts), tall, wide], axis=1)
 
 
 def _erase(shown: Tensor, chosen: np.ndarray, boxes: np.ndarray) -> None:
@@ -236,10 +232,7 @@ def _mixing(samples: int, ids: np.ndarray, view: int, views: Views, size: int) -
     Returns:
         (samples,) int64, and (samples, size or 1, size or 1) int32.
     """
-
-    def draw(number: int) -> np.ndarray:
-        return uniform(views.seed, ids, view, number)
-
+    draw = partial(uniform, views.seed, ids, view)
     partners, drawn = _below(samples, draw(PARTNER)), draw(SHARE)
     if views.mixup:
         blended = np.rint(256 * betaincinv(views.mixup, views.mixup, drawn)).astype(np.int32)[:, None, None]

@@ -279,7 +279,7 @@ def pipe(own):
     [
         (one_class, "single class `cat`"),
         (few, "of which `dog` has the fewest, 1"),
-        (not_utf8, r"caf\\udce9.png has a name that is not UTF-8"),
+        (not_utf8, r"caf\\udce9.png has a name that is no UTF-8 text"),
         (loop, "cat/again is a link to a folder that it is in"),
         (two_loops, "is a link to a folder that it is in"),
         (dangling, "cat/gone.png is no file, or a link to none"),
