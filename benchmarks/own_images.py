@@ -1,4 +1,4 @@
-"""Own images from a clone to the first table, and a folder of 100,000: `python -m benchmarks.own_images`, 40 minutes.
+"""Own images from a clone to the first table, and a folder of 100,000: `python -m benchmarks.own_images`, 20 minutes.
 
 Commands run in clones of the last commit, with the packages of this environment.
 """
